@@ -1,0 +1,1 @@
+"""Questions one can ask of an image; none of them writes a byte."""
