@@ -1,0 +1,1 @@
+"""This program beside the real qemu-img, on images the real programs made."""

@@ -1,0 +1,1 @@
+"""Recipes for images, one module a theme; ``tests.oracle.variants`` puts them together."""

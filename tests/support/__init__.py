@@ -1,0 +1,1 @@
+"""What several test packages share: the oracle's programs and the command line under test."""
