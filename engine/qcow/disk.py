@@ -33,7 +33,7 @@ class ExtentKind(IntEnum):
 
 
 class Extent(NamedTuple):
-    """One run: ``length`` guest bytes from ``start``; ``host`` is -1 where there is no host offset."""
+    """One run: ``length`` guest bytes from ``start``; ``host`` is -1 where it has no offset."""
 
     start: int
     length: int
@@ -45,8 +45,8 @@ class Extent(NamedTuple):
 class ExtentBatch(NamedTuple):
     """Adjacent runs in guest order, one array element per run.
 
-    ``start``, ``length``: int64 bytes.  ``kind``: uint8 (:class:`ExtentKind`).  ``host``: int64 bytes,
-    -1 where the kind has none.  ``depth``: uint16 layer number, 0 is the top.  Runs are maximal
+    ``start``, ``length``: int64 bytes.  ``kind``: uint8 (:class:`ExtentKind`).  ``host``: int64
+    bytes, -1 where the kind has none.  ``depth``: uint16 layer number, 0 is the top.  Runs are maximal
     within a batch; a run may continue in the next batch (see ``qcow.image.mapping.merged``).
     """
 
@@ -57,12 +57,15 @@ class ExtentBatch(NamedTuple):
     depth: NDArray[np.uint16]
 
 
-
 def extents_of(batch: ExtentBatch) -> Iterator[Extent]:
     """The runs of a batch one by one, for small work and tests."""
     for start, length, kind, host, depth in zip(
-        batch.start.tolist(), batch.length.tolist(), batch.kind.tolist(),
-        batch.host.tolist(), batch.depth.tolist(), strict=True,
+        batch.start.tolist(),
+        batch.length.tolist(),
+        batch.kind.tolist(),
+        batch.host.tolist(),
+        batch.depth.tolist(),
+        strict=True,
     ):
         yield Extent(start, length, ExtentKind(kind), host, depth)
 
@@ -75,7 +78,7 @@ class Disk(Protocol):
         """Bytes the guest sees; a multiple of 512."""
 
     def extents(self, start: int = 0, length: int | None = None) -> Iterator[ExtentBatch]:
-        """The map of ``[start, start+length)`` in guest order, clipped to the disk, without gaps."""
+        """The map of ``[start, start + length)`` in guest order, clipped to the disk, no gaps."""
 
     def read(self, offset: int, length: int) -> bytes:
         """Exactly ``length`` guest bytes.

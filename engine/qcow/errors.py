@@ -37,9 +37,7 @@ class FormatError(QcowError):
 
 
 class UnsupportedFormat(QcowError):
-    """The file is recognised as a format that this version cannot read (or has no check for)."""
-
-    exit_code: ClassVar[int] = 63
+    """The file is recognised as a format that this version cannot read."""
 
 
 class GuestDataError(QcowError):
@@ -55,7 +53,7 @@ class ReferenceRefused(QcowError):
 
 
 class ReferenceMissing(QcowError):
-    """A second file was allowed to be opened and is not there, loops, or is not what it should be."""
+    """A second file may be opened and is not there, loops, or is not what it should be."""
 
 
 class NotFoundError(QcowError):

@@ -83,8 +83,8 @@ class Finding:
     """One root cause.  ``what`` is a full sentence, already safe to show.
 
     ``count`` is how many single places it was found in; ``host_ranges`` and ``guest_ranges`` list
-    them coalesced, at most a few thousand (``truncated`` says if there were more).  ``examples`` are
-    up to about ten technical details, in the spelling of qemu-img where it has one.
+    them coalesced, at most a few thousand (``truncated`` says if there were more).  ``examples``
+    are up to about ten technical details, in the spelling of qemu-img where it has one.
     """
 
     kind: FindingKind

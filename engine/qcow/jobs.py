@@ -16,7 +16,7 @@ from .errors import Cancelled
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a job stands.  ``done`` and ``total`` are in ``unit`` (``bytes``, ``clusters``, ...)."""
+    """Where a job stands.  ``done`` and ``total`` are in ``unit`` ("bytes", "clusters")."""
 
     phase: str
     done: int
@@ -54,7 +54,7 @@ class CancelToken:
 
 
 class Throttle:
-    """Passes progress on at most every ``interval`` seconds; the first and a finished one always."""
+    """Passes progress on at most every ``interval`` seconds; the first and the last always."""
 
     __slots__ = ("_callback", "_interval", "_last")
 

@@ -28,16 +28,18 @@ def _escape(char: str) -> str:
 def safe(value: bytes | str, limit: int | None = None) -> str:
     """Printable text for ``value``: no control, bidi or unassigned character survives.
 
-    A backslash is doubled so that the result is unambiguous.  With ``limit`` the text is cut to that
-    many characters, the last of them an ellipsis.
+    A backslash is doubled so that the result is unambiguous.  With ``limit`` the text is cut
+    to that many characters, the last of them an ellipsis.
     """
     text = value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
     if text.isascii() and text.isprintable():
         shown = text.replace("\\", "\\\\")
     else:
         shown = "".join(
-            "\\\\" if char == "\\"
-            else _escape(char) if unicodedata.category(char) in _HIDDEN or (char.isspace() and char != " ")
+            "\\\\"
+            if char == "\\"
+            else _escape(char)
+            if unicodedata.category(char) in _HIDDEN or (char.isspace() and char != " ")
             else char
             for char in text
         )

@@ -70,8 +70,14 @@ _LABELS = {
 }
 _METADATA = frozenset(
     {
-        ClusterClass.BITMAP, ClusterClass.SNAPSHOT_L1, ClusterClass.SNAPSHOT_TABLE,
-        ClusterClass.LUKS_HEADER, ClusterClass.REFCOUNT_BLOCK, ClusterClass.REFCOUNT_TABLE,
-        ClusterClass.L2, ClusterClass.L1, ClusterClass.HEADER,
+        ClusterClass.BITMAP,
+        ClusterClass.SNAPSHOT_L1,
+        ClusterClass.SNAPSHOT_TABLE,
+        ClusterClass.LUKS_HEADER,
+        ClusterClass.REFCOUNT_BLOCK,
+        ClusterClass.REFCOUNT_TABLE,
+        ClusterClass.L2,
+        ClusterClass.L1,
+        ClusterClass.HEADER,
     }
 )

@@ -1,0 +1,1 @@
+"""Compression (and later ciphers) of cluster contents."""

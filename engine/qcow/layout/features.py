@@ -1,0 +1,65 @@
+"""Names of feature bits: what this version knows, and what the image's own table adds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..text import safe
+
+_INCOMPATIBLE, _COMPATIBLE, _AUTOCLEAR = 0, 1, 2
+FEATURE_TYPES = ("incompatible", "compatible", "autoclear")
+
+#: (type, bit) -> name, as QEMU writes them into its feature name table.
+KNOWN_FEATURES = {
+    (_INCOMPATIBLE, 0): "dirty bit",
+    (_INCOMPATIBLE, 1): "corrupt bit",
+    (_INCOMPATIBLE, 2): "external data file",
+    (_INCOMPATIBLE, 3): "compression type",
+    (_INCOMPATIBLE, 4): "extended L2 entries",
+    (_COMPATIBLE, 0): "lazy refcounts",
+    (_AUTOCLEAR, 0): "bitmaps",
+    (_AUTOCLEAR, 1): "raw external data",
+}
+_RECORD = 48
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureName:
+    """One record of a feature name table; ``name`` is raw image text."""
+
+    type: int
+    bit: int
+    name: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureBit:
+    """A bit that is set in a header.  ``name`` is safe to show."""
+
+    type: str
+    bit: int
+    name: str
+    known: bool
+
+
+def parse_feature_names(data: bytes) -> tuple[FeatureName, ...]:
+    """The whole 48-byte records of a feature name table (a rest is ignored)."""
+    return tuple(
+        FeatureName(data[at], data[at + 1], data[at + 2 : at + _RECORD].split(b"\0", 1)[0])
+        for at in range(0, len(data) - _RECORD + 1, _RECORD)
+    )
+
+
+def set_features(
+    masks: tuple[int, int, int], names: tuple[FeatureName, ...] = ()
+) -> tuple[FeatureBit, ...]:
+    """The bits set in (incompatible, compatible, autoclear), named by us or by the image."""
+    told = {(record.type, record.bit): safe(record.name, 46) for record in reversed(names)}
+    found = []
+    for type_, mask in enumerate(masks):
+        for bit in range(64):
+            if mask >> bit & 1:
+                key = (type_, bit)
+                name = KNOWN_FEATURES.get(key) or told.get(key) or f"unknown bit {bit}"
+                found.append(FeatureBit(FEATURE_TYPES[type_], bit, name, key in KNOWN_FEATURES))
+    return tuple(found)
