@@ -1,0 +1,1 @@
+"""Sample images for the demo and the tests, built deterministically and without QEMU."""
