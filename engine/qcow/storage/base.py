@@ -1,0 +1,82 @@
+"""The seam between this engine and the bytes of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Protocol, Self
+
+#: What a read may fill: one-byte items, contiguous, writable (cast a numpy array to uint8 first).
+WritableBuffer = memoryview | bytearray
+
+
+class Storage(Protocol):
+    """A readable run of bytes.  Offsets and lengths are bytes and never negative (ValueError).
+
+    An offset at or beyond the end is no error anywhere: there is nothing there.  Reading keeps no
+    position, so threads may share a storage.  What the operating system refuses raises
+    :class:`~qcow.errors.StorageError`, which names the file and the place.
+    """
+
+    #: A path or a label, raw text: it goes through ``safe()`` before it is shown.
+    name: str
+    #: The path it was opened by, from which relative references resolve; None where there is none.
+    path: str | None
+
+    def size(self) -> int:
+        """Bytes up to the end of the file, or of the device; asked anew on every call."""
+
+    def read(self, offset: int, length: int) -> bytes:
+        """``length`` bytes from ``offset``; fewer only at the end of the file.
+
+        Memory is bounded by the bytes up to the end, however large ``length`` is.
+        """
+
+    def read_into(self, offset: int, buffer: WritableBuffer) -> int:
+        """Fill ``buffer`` from ``offset``; the number of bytes read, less only at the end."""
+
+    def read_pieces(self, offsets: Sequence[int], piece: int, buffer: memoryview) -> None:
+        """Read ``piece`` bytes from each of ``offsets`` into ``buffer``, one after the other.
+
+        The buffer holds at least ``len(offsets) * piece`` one-byte items.  Bytes beyond the end of
+        the file become zeros.  Offsets are Python ints in any order.
+        """
+        for index, offset in enumerate(offsets):
+            part = buffer[index * piece : (index + 1) * piece]
+            got = self.read_into(offset, part)
+            part[got:] = bytes(len(part) - got)
+
+    def extents(
+        self, offset: int = 0, length: int | None = None
+    ) -> Iterator[tuple[int, int, bool]]:
+        """``(start, length, is_data)`` for each run from ``offset`` on, without gaps, in order.
+
+        A run that is not data is a hole: it reads as zeros.  Nothing is yielded beyond the end.
+        Where the system cannot tell, the whole range is one run of data.
+        """
+
+    def allocated_bytes(self) -> int | None:
+        """Bytes the file occupies on its host (``disk size`` of qemu-img); None when unknown.
+
+        A block device occupies 0, as qemu-img prints.
+        """
+
+    def identity(self) -> tuple[int, int] | None:
+        """``(st_dev, st_ino)``: equal for two names of one file; None when it is no file."""
+
+    def modified(self) -> tuple[int, int]:
+        """``(size, mtime in ns)``: cheap, and different after somebody wrote."""
+
+    def close(self) -> None:
+        """Let go of the file; closing twice is harmless."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
