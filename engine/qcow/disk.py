@@ -46,8 +46,8 @@ class ExtentBatch(NamedTuple):
     """Adjacent runs in guest order, one array element per run.
 
     ``start``, ``length``: int64 bytes.  ``kind``: uint8 (:class:`ExtentKind`).  ``host``: int64
-    bytes, -1 where the kind has none.  ``depth``: uint16 layer number, 0 is the top.  Runs are maximal
-    within a batch; a run may continue in the next batch (see ``qcow.image.mapping.merged``).
+    bytes, -1 where the run has none.  ``depth``: uint16 layer number, 0 is the top.  Runs are
+    maximal within a batch and may continue in the next (see ``qcow.image.mapping.merged``).
     """
 
     start: NDArray[np.int64]
