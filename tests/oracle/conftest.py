@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.oracle.catalogue.base import Variant
+from tests.oracle.variants import VARIANTS
 
 #: Opens the image of a variant; the same file for every test of the run, never to be written.
 ImageOf = Callable[[Variant], Path]
+ByName = Callable[[str], Path]
 
 
 def _settle(folder: Path) -> None:
@@ -77,6 +79,19 @@ def image(variant: Variant, variant_image: ImageOf, monkeypatch: pytest.MonkeyPa
     path = variant_image(variant)
     monkeypatch.chdir(path.parent)
     return path
+
+
+@pytest.fixture
+def by_name(variant_image: ImageOf, monkeypatch: pytest.MonkeyPatch) -> ByName:
+    """``by_name("written")`` is the image of that variant; its folder becomes the current one."""
+    known = {variant.name: variant for variant in VARIANTS}
+
+    def image(name: str) -> Path:
+        path = variant_image(known[name])
+        monkeypatch.chdir(path.parent)
+        return path
+
+    return image
 
 
 @pytest.fixture(autouse=True)
