@@ -34,7 +34,8 @@ def small_builder(*, snapshot: bool = True, **options: int | bool | str) -> Imag
 
     Guest clusters: 0-7 data, 8-9 zero plain (v3), 10-11 zero allocated (v3), 12-19 compressed,
     20 noise, and the disk's last cluster.  With ``snapshot`` a snapshot ``first`` is then taken and
-    clusters 2-3 and 12 are rewritten.  The default disk spans two L2 tables and ends with half a cluster.
+    clusters 2-3 and 12 are rewritten.  The default disk spans two L2 tables and ends with half a
+    cluster.
     """
     bits = int(options.get("cluster_bits", 16))
     span = 1 << bits >> (4 if options.get("extended_l2") else 3)
