@@ -136,6 +136,13 @@ class Image:
             raise GuestDataError(f"{safe(self.name)} cannot be read: {why}")
         return self.geometry
 
+    def usable_geometry_for_tables(self) -> Geometry:
+        """The geometry for walking host structures, which may work where guest reads do not.
+
+        Raises GuestDataError when the header does not allow any table to be interpreted.
+        """
+        return self.geometry if self.geometry is not None else self.usable_geometry()
+
     def find_snapshot(self, key: str) -> Snapshot:
         """By ID first, then by name (the first that matches), as QEMU does.
 

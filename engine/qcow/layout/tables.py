@@ -22,8 +22,12 @@ def decode_u64(data: bytes | bytearray | memoryview | NDArray[np.uint8]) -> U64:
     return words.astype(np.uint64)
 
 
-def decode_refcounts(block: bytes | memoryview | NDArray[np.uint8], refcount_order: int) -> U64:
-    """All refcounts of a block (or of several adjacent blocks), uint64, one per cluster.
+def decode_refcounts(
+    block: bytes | bytearray | memoryview | NDArray[np.uint8], refcount_order: int
+) -> NDArray[np.unsignedinteger]:
+    """All refcounts of a block (or of several adjacent blocks), one per cluster, native order.
+
+    The dtype is the narrowest that holds the width: uint8, uint16, uint32 or uint64.
 
     Entries below a byte fill each byte from its least significant bit (qcow2 spec, "Refcount
     blocks").
@@ -31,11 +35,11 @@ def decode_refcounts(block: bytes | memoryview | NDArray[np.uint8], refcount_ord
     raw = np.frombuffer(block, dtype=np.uint8)
     if refcount_order >= 3:
         width = 1 << refcount_order >> 3
-        return raw[: len(raw) // width * width].view(f">u{width}").astype(np.uint64)
+        return raw[: len(raw) // width * width].view(f">u{width}").astype(f"u{width}")
     bits = 1 << refcount_order
     shifts = np.arange(0, 8, bits, dtype=np.uint8)
     parts = (raw[:, None] >> shifts) & np.uint8((1 << bits) - 1)
-    return parts.reshape(-1).astype(np.uint64)
+    return parts.reshape(-1)
 
 
 def compressed_fields(entries: U64, geometry: Geometry) -> tuple[I64, I64]:
