@@ -9,7 +9,7 @@ import numpy as np
 
 from ..layout.constants import L1_RESERVED_MASK
 from ..layout.geometry import Geometry
-from ..layout.tables import OFFSETS, U64, decode_u64
+from ..layout.tables import I64, OFFSETS, U64, decode_u64
 from ..storage.base import Storage
 
 if TYPE_CHECKING:
@@ -163,3 +163,31 @@ def _decode(
         )
     if rest_of_table < stop:
         yield from _decode(state, tables[cut + 1 :], index + cut + 1, rest_of_table, stop, size)
+
+
+class L2Tables(NamedTuple):
+    """Whole L2 tables: ``offsets`` int64[k] host bytes, ``entries`` uint64[k, l2_entries] native,
+    ``bitmaps`` the same shape for extended L2, else None."""
+
+    offsets: I64
+    entries: U64
+    bitmaps: U64 | None
+
+
+def l2_tables(storage: Storage, geometry: Geometry, offsets: I64) -> Iterator[L2Tables]:
+    """The L2 tables at ``offsets`` (int64, readable places), about 1 MiB of them at a time.
+
+    Ascending offsets are read fastest.  Bytes beyond the end of the file count as zero.
+    """
+    piece = geometry.cluster_size
+    step = max(1, WINDOW_BYTES // piece)
+    buffer = bytearray(min(step, len(offsets)) * piece)
+    for at in range(0, len(offsets), step):
+        part = offsets[at : at + step]
+        storage.read_pieces(part.tolist(), piece, memoryview(buffer)[: len(part) * piece])
+        words = np.frombuffer(buffer, dtype=">u8", count=len(part) * piece // 8)
+        if geometry.extended_l2:
+            pairs = words.reshape(len(part), geometry.l2_entries, 2)
+            yield L2Tables(part, pairs[:, :, 0].astype(np.uint64), pairs[:, :, 1].astype(np.uint64))
+        else:
+            yield L2Tables(part, words.reshape(len(part), -1).astype(np.uint64), None)
