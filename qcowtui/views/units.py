@@ -1,0 +1,117 @@
+"""Numbers for people: sizes, offsets, counts, durations and rates, spelt one way everywhere."""
+
+from __future__ import annotations
+
+_SIZE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB")
+
+
+def size(number: int, *, space: str = " ") -> str:
+    """``number`` bytes in the largest binary unit: ``64 GiB``, ``21.4 GiB``, ``310 MiB``.
+
+    Whole numbers carry no decimal; below 100 units there is one decimal, above none.  The result
+    is rounded to the nearest; ask :func:`exact` where every byte matters.
+    """
+    if number < 0:
+        return "-" + size(-number, space=space)
+    power = 0
+    while power + 1 < len(_SIZE_UNITS) and number >= 1 << (10 * (power + 1)):
+        power += 1
+    unit = 1 << (10 * power)
+    tenths = (number * 10 + unit // 2) // unit
+    if tenths >= 1000:
+        tenths = (number + unit // 2) // unit * 10
+    if tenths >= 10240 and power + 1 < len(_SIZE_UNITS):  # 1023.96 MiB reads as 1 GiB
+        tenths, power = 10, power + 1
+    whole, decimal = divmod(tenths, 10)
+    digits = f"{whole}.{decimal}" if decimal else f"{whole}"
+    return f"{digits}{space}{_SIZE_UNITS[power]}"
+
+
+def exact(number: int) -> str:
+    """``number`` bytes in full: ``68,719,476,736 bytes``."""
+    return plural(number, "byte")
+
+
+def size_and_bytes(number: int) -> str:
+    """Both spellings: ``64 GiB (68,719,476,736 bytes)``; below 1 KiB only the exact one."""
+    return exact(number) if abs(number) < 1024 else f"{size(number)} ({exact(number)})"
+
+
+def offset(position: int) -> str:
+    """A byte position: ``0x2c40000``."""
+    return f"{position:#x}"
+
+
+def count(number: int) -> str:
+    """With thousands separators: ``1,048,576``."""
+    return f"{number:,}"
+
+
+def plural(number: int, noun: str, many: str | None = None) -> str:
+    """``1 cluster``, ``1,024 clusters``; ``many`` where an s is not enough."""
+    return f"{number:,} {noun if number == 1 else many or noun + 's'}"
+
+
+def percent(part: int, whole: int) -> str:
+    """A share that is never rounded to a lie: only nothing is ``0 %`` and only all is ``100 %``."""
+    if whole <= 0 or part <= 0:
+        return "0 %"
+    if part >= whole:
+        return "100 %"
+    tenths = (part * 1000 + whole // 2) // whole
+    if tenths == 0:
+        return "<0.1 %"
+    if tenths >= 1000:
+        return ">99.9 %"
+    return f"{tenths // 10}.{tenths % 10} %"
+
+
+def duration(seconds: float) -> str:
+    """``0.3 s``, ``12 s``, ``3 min 05 s``, ``1 h 02 min``, ``2 d 03 h``."""
+    if seconds < 9.95:
+        return f"{max(0.0, seconds):.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    minutes = whole // 60
+    if minutes < 24 * 60:
+        return f"{minutes // 60} h {minutes % 60:02} min"
+    hours = minutes // 60
+    return f"{hours // 24} d {hours % 24:02} h"
+
+
+def byte_rate(bytes_per_second: float) -> str:
+    """``12.4 MiB/s``."""
+    return f"{size(max(0, round(bytes_per_second)))}/s"
+
+
+def count_rate(per_second: float, noun: str) -> str:
+    """``1,200 clusters/s``."""
+    return f"{max(0, round(per_second)):,} {noun}s/s"
+
+
+def axis_label(position: int, step: int) -> str:
+    """A byte position as the label of one row of an axis whose rows are ``step`` bytes apart.
+
+    The largest unit in which two decimals still tell neighbouring rows apart; where that would need
+    more than five digits before the point, the position in hex.
+    """
+    if position == 0:
+        return "0"
+    for power in range(6, -1, -1):
+        unit = 1 << (10 * power)
+        if position < unit and power:
+            continue
+        if power and step * 100 < unit and position % unit:
+            continue
+        if position // unit >= 100_000:
+            break
+        if power == 0:
+            return f"{position}"
+        whole, rest = divmod(position, unit)
+        hundredths = rest * 100 // unit
+        digits = f".{hundredths:02}".rstrip("0").rstrip(".") if hundredths else ""
+        return f"{whole}{digits} {_SIZE_UNITS[power][:2]}"
+    return offset(position)
