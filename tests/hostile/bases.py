@@ -61,7 +61,11 @@ class Bases:
 
 
 def make_bases(folder: Path, canary: int) -> Bases:
-    """Let QEMU make every base in ``folder``: 64 MiB disks, 256 KiB of them written."""
+    """Let QEMU make every base in ``folder``: 64 MiB disks, 256 KiB of them written.
+
+    Beside those of NAMES there are ``tiny``, an empty disk of 1 MiB in 512-byte clusters, and
+    ``refcount_N`` with refcounts of N bits, otherwise like ``v3``.
+    """
     bases = Bases(folder, canary)
 
     def create(name: str, *options: str, size: str = _SIZE) -> Path:
@@ -80,6 +84,9 @@ def make_bases(folder: Path, canary: int) -> Bases:
     _with_snapshots(create("snapshots"))
     _with_bitmaps(create("bitmaps"))
     _compressed(bases)
+    create("tiny", "-o", "cluster_size=512", size="1M")
+    for bits in (1, 2, 4, 8, 32, 64):
+        qemu_io(create(f"refcount_{bits}", "-o", f"refcount_bits={bits}"), _FILL)
     luks = bases.path("luks")
     create_encrypted(luks, _SIZE)
     qemu_io(luks, _FILL, key="luks")

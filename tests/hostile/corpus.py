@@ -7,6 +7,7 @@ from typing import get_args
 
 from .model import Build, Expect, QemuExit, Row
 from .rows_bitmaps import BITMAPS
+from .rows_general import GENERAL as GENERAL_DAMAGE
 from .rows_header import EXTENSIONS, HEADER
 from .rows_luks import LUKS
 from .rows_refcounts import REFCOUNTS
@@ -31,7 +32,8 @@ _EXPECT: dict[str, Expect] = {word: word for word in get_args(Expect)}
 
 
 def _exit(cell: str) -> QemuExit:
-    return "timeout" if cell == "timeout" else int(cell)
+    words: dict[str, QemuExit] = {"timeout": "timeout", "-": "-"}
+    return words[cell] if cell in words else int(cell)
 
 
 def read_table(table: Path, damage: dict[str, Build]) -> tuple[Row, ...]:
@@ -57,8 +59,13 @@ def read_table(table: Path, damage: dict[str, Build]) -> tuple[Row, ...]:
     return tuple(rows)
 
 
+_HERE = Path(__file__).parent
+
 #: All rows of ``table.md``, in its order.
 ROWS = read_table(
-    Path(__file__).with_name("table.md"),
+    _HERE / "table.md",
     {name: build for area in _AREAS for name, build in area.items()},
 )
+
+#: Images that are odd as a whole: ``general.md``.
+GENERAL = read_table(_HERE / "general.md", GENERAL_DAMAGE)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 
-from .bases import CLUSTER
 from .model import Damage, Step
 
 END = 0
@@ -32,7 +31,7 @@ def area(content: bytes) -> Step:
 
     def step(damage: Damage) -> None:
         start = _area(damage)
-        damage.put(start, content.ljust(CLUSTER - start, b"\0"))
+        damage.put(start, content.ljust(damage.cluster - start, b"\0"))
 
     return step
 

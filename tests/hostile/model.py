@@ -22,7 +22,8 @@ from .bases import Bases
 #: "ok" = nothing worse than INFO.
 Expect = Literal["error", "finding", "named", "ok"]
 Build = Callable[[Bases, Path], Path]
-QemuExit = int | Literal["timeout"]
+#: An exit code; "timeout": it does not come back; "-": not asked, it would take too much.
+QemuExit = int | Literal["timeout", "-"]
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ TABLES = {
 }
 
 
-def _stream(content: bytes) -> Step:
+def first_stream(content: bytes) -> Step:
     """Let the first compressed cluster be stored as ``content``, in a host cluster of its own."""
 
     def step(damage: Damage) -> None:
@@ -65,7 +65,7 @@ def _stream(content: bytes) -> Step:
     return step
 
 
-def _deflate(content: bytes) -> bytes:
+def deflate(content: bytes) -> bytes:
     packer = zlib.compressobj(9, zlib.DEFLATED, -12)
     return packer.compress(content) + packer.flush()
 
@@ -90,10 +90,10 @@ COMPRESSED_CLUSTERS: dict[str, Build] = {
     "Z03": on("zlib", _budget(0xFF)),
     "Z04": on("zlib", u64(L2, COMPRESSED)),
     "Z05": on("zlib", _budget(1)),
-    "Z06": on("zlib", _stream(b"\xff" * 64)),
-    "Z07": on("zlib", _stream(_deflate(b"short" * 20))),
-    "Z08": on("zlib", _stream(_deflate(bytes(60 << 20)))),
-    "Z09": on("zlib", _stream(_deflate(b""))),
-    "Z10": on("zstd", _stream(_HUGE_WINDOW)),
+    "Z06": on("zlib", first_stream(b"\xff" * 64)),
+    "Z07": on("zlib", first_stream(deflate(b"short" * 20))),
+    "Z08": on("zlib", first_stream(deflate(bytes(60 << 20)))),
+    "Z09": on("zlib", first_stream(deflate(b""))),
+    "Z10": on("zstd", first_stream(_HUGE_WINDOW)),
     "Z11": on("data_file", u64(L2, COMPRESSED | DATA)),
 }

@@ -13,7 +13,8 @@ from tests.support.qemu import qemu_img, with_key
 
 from .bases import NAMES, Bases
 from .canary import Canary
-from .corpus import ROWS
+from .corpus import GENERAL, ROWS
+from .many import many_bitmaps, many_snapshots
 from .model import Row
 from .verdict import ask_qemu
 
@@ -62,7 +63,19 @@ def test_table_is_complete() -> None:
     }
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
+def test_many_snapshots_are_valid(folder: Path) -> None:
+    image = many_snapshots(folder / "image.qcow2", 1000)
+    assert ask_qemu("check", image).exit == 0
+    assert ask_qemu("info", image).text.count("2023-11-1") == 1000
+
+
+def test_many_bitmaps_are_valid(folder: Path) -> None:
+    image = many_bitmaps(folder / "image.qcow2", 1000)
+    assert ask_qemu("check", image).exit == 0
+    assert ask_qemu("info", image).text.count("granularity: 512") == 1000
+
+
+@pytest.mark.parametrize("row", [*ROWS, *GENERAL], ids=lambda row: row.id)
 def test_qemu_agrees(
     row: Row, bases: Bases, folder: Path, canary: Canary, same_version: bool
 ) -> None:
