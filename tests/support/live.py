@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import subprocess
 import time
@@ -50,7 +51,13 @@ def nbd_server(image: Path, *options: str, fmt: str = "qcow2") -> Iterator[subpr
             assert server.stderr is not None
             raise AssertionError(server.stderr.read().decode("utf-8", "replace"))
         with socket.socket(socket.AF_UNIX) as client:
-            return client.connect_ex(str(address)) == 0
+            if client.connect_ex(str(address)) != 0:
+                return False
+            # It listens before it opens the image, but greets only afterwards.
+            client.settimeout(_PATIENCE)
+            with contextlib.suppress(ConnectionError):
+                return client.recv(8) == b"NBDMAGIC"
+            return False
 
     with _ended(server):
         wait_until(answers)
