@@ -44,16 +44,15 @@ def follow(gate: Gate, top: LocalFile, name: bytes, fmt: bytes | None = b"qcow2"
     with opened_files() as opened:
         sentence = gate.why_not(top, name, fmt, "backing file")
     assert opened.paths == []
+    said: str | None = None
     try:
         with gate.open_reference(top, name, fmt, "backing file") as file:
-            assert sentence is None
             return file.read(0, 100)
     except ReferenceRefused as refused:
-        assert str(refused) == sentence
+        said = str(refused)
         raise
-    except ReferenceMissing:
-        assert sentence is None
-        raise
+    finally:
+        assert said == sentence
 
 
 def refused(gate: Gate, top: LocalFile, name: bytes, fmt: bytes | None = b"qcow2") -> str:
@@ -98,7 +97,7 @@ class TestNames:
             assert sentence.isprintable()
 
     def test_markup_and_bidi_are_just_text(self, folder: Path, top: LocalFile) -> None:
-        for name in ("[bold]base[/]", "good\u202egnp.exe", "=cmd|' /C calc'!A0", "-o,locking=off"):
+        for name in ("[bold]base", "good\u202egnp.exe", "=cmd|'!A0", "-o,locking=off"):
             (folder / name).write_bytes(name.encode())
             assert follow(Gate.own_folder(), top, name.encode()) == name.encode()
             assert "\u202e" not in refused(Gate.closed(), top, name.encode())

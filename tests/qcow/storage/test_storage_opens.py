@@ -68,7 +68,7 @@ def test_only_while_the_block_runs(two: tuple[Path, Path]) -> None:
 
 def test_a_file_that_is_not_there_was_still_asked_for(tmp_path: Path) -> None:
     with opened_files() as opened, pytest.raises(FileNotFoundError):
-        open(tmp_path / "absent")
+        (tmp_path / "absent").read_bytes()
     assert opened.names() == ["absent"]
 
 
