@@ -1,8 +1,9 @@
-"""The snapshot tree: qcow2 records no parents, so they are inferred from shared clusters and time."""
+"""The snapshot tree: qcow2 records no parents; shared clusters and time tell them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -45,8 +46,8 @@ def ancestry(image: Image, shares: Sharing) -> Ancestry:
     )
     parents: list[int | None] = [None] * (len(snapshots) + 1)
     if len(snapshots) > _MAX_COMPARED:
-        for earlier, later in zip(order, order[1:], strict=False):
-            parents[later] = earlier
+        for before, after in pairwise(order):
+            parents[after] = before
         parents[ACTIVE] = order[-1]
         return Ancestry(tuple(parents), inferred=False)
     shared = _shared_clusters(shares)

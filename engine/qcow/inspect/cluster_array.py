@@ -77,6 +77,18 @@ class ClusterArray:
             where = np.flatnonzero(numbers == number)
             yield self._chunk(number), clusters[where] - (number << CHUNK_BITS), where
 
+    def grouped_sorted(
+        self, clusters: NDArray[np.int64]
+    ) -> Iterator[tuple[NDArray[Any], NDArray[np.int64]]]:
+        """Split ascending ``clusters`` by chunk: (chunk, indices into it)."""
+        at = 0
+        while at < len(clusters):
+            number = int(clusters[at]) >> CHUNK_BITS
+            base = number << CHUNK_BITS
+            end = at + int(np.searchsorted(clusters[at:], base + CHUNK))
+            yield self._chunk(number), clusters[at:end] - base
+            at = end
+
     def _chunk(self, number: int) -> NDArray[Any]:
         chunk = self._chunks.get(number)
         if chunk is None:

@@ -29,8 +29,8 @@ MAX_LISTED = 256
 class Reference:
     """One pointer at a cluster (or the fixed place that makes it part of a structure).
 
-    ``states`` are labels such as ``active`` or ``snapshot:2`` (raw image text).  ``entry_offset`` is
-    the host offset of the pointer itself.  Offsets in bytes; None where the kind has none.
+    ``states`` are labels such as ``active`` or ``snapshot:2`` (raw image text).  ``entry_offset``
+    is the host offset of the pointer itself.  Offsets in bytes; None where the kind has none.
     """
 
     owner: str  # "header", "L1 table", "L2 table", "data", "compressed data", "refcount block", ...
