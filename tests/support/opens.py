@@ -25,7 +25,7 @@ _CODE = tuple(
         sys.prefix,
         sys.base_prefix,
         *sysconfig.get_paths().values(),
-        Path(qcow.text.__file__).parents[2],  # the checkout, or where the engine is installed
+        str(Path(qcow.text.__file__).parents[2]),  # the checkout, or where the engine is installed
     }
 )
 _CODE_SUFFIXES = (".py", ".pyc", ".so", ".tcss", ".toml", ".txt", ".pth")

@@ -155,28 +155,36 @@ class TestProcesses:
             assert found == [Holder(holding.pid, shown, writing=False)]
 
 
-def as_another_user(code: str) -> str:
-    """What Python code prints when run by a user who may not look into other users' processes."""
-    command = [sys.executable, "-c", code]
-    if os.getuid() == 0:
-        command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *command]
-    done = subprocess.run(command, capture_output=True)
-    assert done.returncode == 0, done.stderr.decode()
-    return done.stdout.decode().strip()
+#: Run as root this process first becomes a user who may not look into the processes of others.
+_ASK_AS_ANOTHER_USER = """
+import os, sys
+from qcow.storage.holders import holders
+if os.getuid() == 0:
+    os.setgroups([])
+    os.setresgid(65534, 65534, 65534)
+    os.setresuid(65534, 65534, 65534)
+found, hidden = holders((int(sys.argv[1]), int(sys.argv[2])))
+print(os.getuid(), len(found), hidden)
+"""
+
+
+def ask_as_another_user(path: Path) -> tuple[int, int, int]:
+    """Who asked (the uid), how many holders of ``path`` that user sees, how many are hidden."""
+    identity = (str(path.stat().st_dev), str(path.stat().st_ino))
+    command = [sys.executable, "-c", _ASK_AS_ANOTHER_USER, *identity]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    uid, found, hidden = map(int, done.stdout.split())
+    return uid, found, hidden
 
 
 class TestHiddenProcesses:
     def test_they_are_counted_not_ignored(self, image: Path) -> None:
         """Kernel threads and processes that ended do not count: they have no file open."""
-        identity = (image.stat().st_dev, image.stat().st_ino)
-        code = (
-            "import os; from qcow.storage.holders import holders; "
-            f"found, hidden = holders({identity}); print(os.getuid(), len(found), hidden)"
-        )
         ended = subprocess.Popen(["true"])  # a zombie until it is waited for
         try:
             with opened_elsewhere(image, "r+b") as pid:
-                uid, found, hidden = map(int, as_another_user(code).split())
+                uid, found, hidden = ask_as_another_user(image)
                 not_theirs = sum(_runs_for_others(pid, uid) for pid in _pids())
                 assert [holder.pid for holder in holders(image)[0]] == [pid]
         finally:

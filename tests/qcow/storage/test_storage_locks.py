@@ -349,8 +349,9 @@ class TestOtherPrograms:
         with open_local(image) as other:
             place_lock(other.fileno(), fcntl.F_RDLCK, byte)
             state = probe(file.fileno())
-            assert (state.used, state.denied, state.writer) == (used, denied, False)
-            assert state.in_use
+            assert state == LockState(
+                frozenset(used), frozenset(denied), writer=False, in_use=True, libvirt=False
+            )
 
     def test_whoever_denies_reading_stops_force_share(self, image: Path, file: LocalFile) -> None:
         with open_local(image) as other:

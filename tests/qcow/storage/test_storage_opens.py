@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ def two(tmp_path: Path) -> tuple[Path, Path]:
 
 def test_every_way_to_open_is_noticed(two: tuple[Path, Path]) -> None:
     image, other = two
-    ways = {
+    ways: dict[str, Callable[[], object]] = {
         "open": lambda: open(other).close(),
         "bytes": lambda: open(os.fsencode(other)).close(),
         "Path": lambda: other.read_bytes(),
@@ -39,8 +40,8 @@ def test_every_way_to_open_is_noticed(two: tuple[Path, Path]) -> None:
         assert opened.names() == ["image", "other"]
 
 
-def _in_thread(work: object) -> None:
-    thread = threading.Thread(target=work)  # type: ignore[arg-type]
+def _in_thread(work: Callable[[], object]) -> None:
+    thread = threading.Thread(target=work)
     thread.start()
     thread.join()
 
