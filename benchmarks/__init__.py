@@ -1,0 +1,1 @@
+"""Ratios against qemu-img on the same work: ``python -m benchmarks``."""

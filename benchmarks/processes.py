@@ -1,0 +1,54 @@
+"""Running whole processes and reading from the kernel what they cost."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one process and all of its children: seconds of wall clock and CPU, peak bytes, code."""
+
+    wall: float
+    cpu: float
+    peak: int
+    code: int
+
+
+def run(argv: Sequence[str]) -> Cost:
+    """Run ``argv`` from PATH to its end, its output thrown away."""
+    with open(os.devnull, "r+b") as null:
+        files = [(os.POSIX_SPAWN_DUP2, null.fileno(), number) for number in (0, 1, 2)]
+        started = time.perf_counter()
+        pid = os.posix_spawnp(argv[0], list(argv), os.environ, file_actions=files)
+        _, status, used = os.wait4(pid, 0)
+        wall = time.perf_counter() - started
+    return Cost(
+        wall,
+        used.ru_utime + used.ru_stime,
+        used.ru_maxrss * 1024,  # Linux counts in KiB
+        os.waitstatus_to_exitcode(status),
+    )
+
+
+def median(costs: Sequence[Cost]) -> Cost:
+    """Each quantity's median on its own; the exit code is that of the first."""
+    return Cost(
+        statistics.median(cost.wall for cost in costs),
+        statistics.median(cost.cpu for cost in costs),
+        int(statistics.median(cost.peak for cost in costs)),
+        costs[0].code,
+    )
+
+
+def interleaved(commands: Sequence[Sequence[str]], runs: int) -> list[Cost]:
+    """The median cost of each command, run in turns (A B A B ...) so that drift hits all alike."""
+    taken: list[list[Cost]] = [[] for _ in commands]
+    for _ in range(runs):
+        for command, costs in zip(commands, taken, strict=True):
+            costs.append(run(command))
+    return [median(costs) for costs in taken]
