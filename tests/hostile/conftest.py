@@ -10,6 +10,7 @@ import pytest
 
 from .bases import Bases, make_bases
 from .canary import Canary
+from .observer import Observer
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +30,9 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     """An empty folder for one image, which is removed: the corpus is too big to be kept."""
     yield tmp_path
     shutil.rmtree(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def observer(bases: Bases) -> Iterator[Observer]:
+    with Observer(bases) as watching:
+        yield watching

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 
 from .model import Damage, Step
 
@@ -61,3 +62,12 @@ def find_extension(damage: Damage, magic: int) -> int:
             raise LookupError(f"no header extension {magic:#x}")
         at += 8 + -(-damage.get("I", at + 4) // 8) * 8
     return at + 8
+
+
+def stated_reference(image: Path) -> bytes:
+    """The name that an image states for its backing file, else that for its data file."""
+    damage = Damage(image)
+    if at := damage.get("Q", 8):
+        return bytes(damage.data[at : at + damage.get("I", 16)])
+    at = find_extension(damage, DATA_FILE)
+    return bytes(damage.data[at : at + damage.get("I", at - 4)])
