@@ -30,7 +30,6 @@ _FORBIDDEN = (
     "os.fork",
     "os.posix_spawn",
     "os.system",
-    "shutil.",
 )
 #: Limits far above what is allowed, so that a failing row ends: seconds, seconds, bytes.
 _CPU, _WALL, _MORE_MEMORY = 20, 60, 2 << 30
@@ -39,8 +38,34 @@ _SNAPSHOTS = 3
 
 Answer = dict[str, Any]
 Work = Callable[[], Any]
-#: Does some work under a name; None if that raised, which is noted.
-Attempt = Callable[[str, Work], Any]
+
+
+class _Attempts:
+    """Does work step by step, and notes what it raised."""
+
+    def __init__(self) -> None:
+        self.errors: list[Answer] = []
+
+    def __call__(self, step: str, work: Work) -> Any:
+        """What ``work`` returns, or None if it raised."""
+        from qcow.errors import QcowError
+
+        try:
+            return work()
+        except Exception as error:
+            typed = isinstance(error, QcowError)
+            kind = type(error).__name__
+            self.errors.append({"step": step, "kind": kind, "typed": typed, "text": str(error)})
+            return None
+
+    def use(self, name: str, get: Work) -> str | None:
+        """Map a whole disk and read its begin; the SHA-256 of that, or None."""
+        disk = self(name, get)
+        if disk is None:
+            return None
+        self(f"map {name}", lambda: sum(len(batch.start) for batch in disk.extents()))
+        content = self(f"read {name}", lambda: disk.read(0, min(_READ, disk.virtual_size)))
+        return None if content is None else hashlib.sha256(content).hexdigest()
 
 
 def look(image: str, cut: int | None = None) -> Answer:
@@ -51,20 +76,9 @@ def look(image: str, cut: int | None = None) -> Answer:
     from qcow.inspect.check import check
 
     import qcow
-    from qcow.errors import QcowError
 
-    errors: list[Answer] = []
-    answer: Answer = {"problems": [], "findings": [], "errors": errors, "read": None}
-
-    def attempt(step: str, work: Work) -> Any:
-        try:
-            return work()
-        except Exception as error:
-            typed = isinstance(error, QcowError)
-            kind = type(error).__name__
-            errors.append({"step": step, "kind": kind, "typed": typed, "text": str(error)})
-            return None
-
+    attempt = _Attempts()
+    answer: Answer = {"errors": attempt.errors}
     opened = attempt("open", lambda: qcow.open(image, format="qcow2"))
     if opened is None:
         return answer
@@ -75,27 +89,36 @@ def look(image: str, cut: int | None = None) -> Answer:
         checked = attempt("check", lambda: check(opened))
         if checked is not None:
             answer["findings"] = [_plain(finding) for finding in checked.findings]
-        read = [
-            _use(attempt, "active", lambda: opened.active),
-            *(
-                _use(attempt, "snapshot", partial(opened.snapshot_state, snapshot))
-                for snapshot in opened.snapshots[:_SNAPSHOTS]
-            ),
-        ]
-        answer["read"] = read[0]
+        answer["read"] = attempt.use("active", lambda: opened.active)
+        for snapshot in opened.snapshots[:_SNAPSHOTS]:
+            attempt.use("snapshot", partial(opened.snapshot_state, snapshot))
     return answer
 
 
-def _use(
-    attempt: Callable[[str, Callable[[], Any]], Any], name: str, get: Callable[[], Any]
-) -> Any:
-    """Map a whole state and read its begin; the SHA-256 of that, or None."""
-    state = attempt(name, get)
-    if state is None:
-        return None
-    attempt(f"map {name}", lambda: sum(len(batch.start) for batch in state.extents()))
-    content = attempt(f"read {name}", lambda: state.read(0, min(_READ, state.virtual_size)))
-    return None if content is None else hashlib.sha256(content).hexdigest()
+def follow(image: str, policy: str) -> Answer:
+    """Open an image and what lies below it as far as a gate lets it pass, map and read it.
+
+    ``policy``: the name of the method of Gate that makes the gate.
+    """
+    import qcow
+    from qcow.chain import open_chain
+    from qcow.storage.gate import Gate
+
+    attempt = _Attempts()
+    answer: Answer = {"errors": attempt.errors}
+    opened = attempt("open", lambda: qcow.open(image, format="qcow2"))
+    if opened is None:
+        return answer
+    with opened:
+        chain = attempt("follow", lambda: open_chain(opened, getattr(Gate, policy)()))
+        if chain is None:
+            return answer
+        with chain:
+            answer["layers"] = [layer.status.value for layer in chain.layers]
+            answer["data_file"] = chain.layers[0].data_file_status.value
+            answer["problems"] = [_plain(finding) for finding in chain.problems]
+            answer["read"] = attempt.use("chain", lambda: chain)
+    return answer
 
 
 def _plain(finding: Any) -> Answer:
@@ -121,7 +144,7 @@ def _serve(request: Answer, out: int) -> None:
 
     sys.addaudithook(hook)
     with opened_files() as opens:
-        answer = look(**request)
+        answer = follow(**request) if "policy" in request else look(**request)
     answer["opened"] = opens.besides(request["image"])
     answer["events"] = events
     with open(out, "w", encoding="utf-8", errors="surrogateescape") as pipe:
@@ -154,6 +177,7 @@ def main() -> None:
     """The first line lists healthy images to warm up with; every further one is a request."""
     for image in json.loads(sys.stdin.readline()):
         look(image)
+        follow(image, "own_folder")
     gc.collect()
     gc.freeze()  # so that a fork's collections do not copy what it shares
     for line in sys.stdin:

@@ -48,7 +48,8 @@ def test_row(row: Row, observer: Observer, bases: Bases, folder: Path, canary: C
     observer.assert_harmless(image, seen)
     assert _digest(image) == before
     assert canary.calls == calls
-    assert _AS_EXPECTED[row.expect](seen), f"{row.requirement}: {seen.codes()} {seen.failures}"
+    as_expected = _AS_EXPECTED[row.expect](seen)
+    assert as_expected, f"{row.requirement}: {row.expect}, not {seen.codes()} {seen.failures}"
     if row.expect == "named":
         name = safe(stated_reference(image))[:_SHOWN]
         texts = [text for said in seen.problems for text in said.texts]
