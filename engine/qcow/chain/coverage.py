@@ -1,0 +1,133 @@
+"""Which layer of a chain serves how much of the guest disk, and what a pane shows of each layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..disk import ExtentKind
+from ..image.image import Image
+from ..jobs import CancelToken, ProgressCallback, Throttle
+from .disk import Chain
+from .layer import LayerStatus
+
+_STORED = (int(ExtentKind.DATA), int(ExtentKind.COMPRESSED))
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCoverage:
+    """Guest bytes.  For a layer that is absent only ``served`` is known: what it would have to."""
+
+    served: int  # of the disk on top, by this layer: data, and zeros it sets over what is below
+    served_data: int  # the part of ``served`` that is stored data
+    stored: int | None  # data this layer stores, seen or not
+
+    @property
+    def hidden(self) -> int | None:
+        """Data stored here that a guest of the top does not see: covered above, or cut off."""
+        return None if self.stored is None else self.stored - self.served_data
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """``layers`` go with those of the chain; ``unserved`` bytes are in none and read as zeros."""
+
+    layers: tuple[LayerCoverage, ...]
+    unserved: int
+
+
+@dataclass(frozen=True, slots=True)
+class LayerInfo:
+    """One line of a chain pane.  ``name``, ``path`` and formats are raw text; sizes are bytes."""
+
+    depth: int
+    name: bytes
+    path: str | None
+    format: str | None  # None: not opened
+    stated_format: bytes | None
+    virtual_size: int | None
+    file_length: int | None
+    disk_size: int | None  # space taken on the host
+    status: LayerStatus
+    reason: str  # a sentence, safe to show; empty when all is well
+    data_file: bytes | None  # name of the external data file
+    data_file_status: LayerStatus
+    coverage: LayerCoverage | None  # None: not computed
+
+
+def coverage(
+    chain: Chain, *, progress: ProgressCallback | None = None, cancel: CancelToken | None = None
+) -> Coverage:
+    """Walk the map of the chain, and that of each layer, once.  Exact.
+
+    Raises GuestDataError when the top cannot be mapped, Cancelled.
+    """
+    import numpy as np
+
+    layers = len(chain.layers)
+    absent = chain.absent
+    total = chain.virtual_size + sum(
+        layer.disk.virtual_size for layer in chain.layers if layer.disk is not None
+    )
+    report = Throttle(progress)
+    done = 0
+
+    def advance(length: int) -> None:
+        nonlocal done
+        done += length
+        report("coverage", done, total, "bytes")
+        if cancel is not None:
+            cancel.check()
+
+    served = [0] * layers
+    served_data = [0] * layers
+    unserved = 0
+    for batch in chain.runs():
+        stored = np.isin(batch.kind, _STORED)
+        empty = batch.kind == ExtentKind.UNALLOCATED
+        if absent is not None:
+            empty &= batch.depth != absent
+        unserved += int(batch.length[empty].sum())
+        for depth in np.unique(batch.depth).tolist():
+            mine = batch.depth == depth
+            served[depth] += int(batch.length[mine & ~empty].sum())
+            served_data[depth] += int(batch.length[mine & stored].sum())
+        advance(int(batch.length.sum()))
+    results = []
+    for depth, layer in enumerate(chain.layers):
+        held: int | None = None
+        if layer.disk is not None:
+            held = 0
+            for batch in layer.disk.extents():
+                held += int(batch.length[np.isin(batch.kind, _STORED)].sum())
+                advance(int(batch.length.sum()))
+        results.append(LayerCoverage(served[depth], served_data[depth], held))
+    return Coverage(tuple(results), unserved)
+
+
+def layer_infos(chain: Chain, computed: Coverage | None = None) -> tuple[LayerInfo, ...]:
+    """What is to be shown of every layer; without ``computed`` nothing large is read."""
+    infos = []
+    for index, layer in enumerate(chain.layers):
+        image = layer.image
+        storage = None if image is None else image.storage
+        size = None if image is None else image.virtual_size
+        if layer.disk is not None:
+            size = layer.disk.virtual_size
+        infos.append(
+            LayerInfo(
+                depth=layer.depth,
+                name=layer.name,
+                path=layer.path,
+                format=layer.format,
+                stated_format=layer.stated_format,
+                virtual_size=size,
+                file_length=None if storage is None else storage.size(),
+                disk_size=None if storage is None else storage.allocated_bytes(),
+                status=layer.status,
+                reason=layer.reason,
+                data_file=image.data_file if isinstance(image, Image) else None,
+                data_file_status=layer.data_file_status,
+                coverage=None if computed is None else computed.layers[index],
+            )
+        )
+    return tuple(infos)
