@@ -47,34 +47,43 @@ def window_extents(state: State, window: L2Window) -> ExtentBatch:
     if window.entries is None:
         kind = ExtentKind.UNALLOCATED if window.fault is None else ExtentKind.CORRUPT
         return _single(window.first << bits, window.clusters << bits, kind, -1)
-    if window.bitmaps is None:
-        whole = _contiguous_data(window.entries, geometry)
-        if whole is not None:
-            return _single(window.first << bits, window.clusters << bits, ExtentKind.DATA, whole)
-        kind_of, host = classify(window.entries, state)
+    entries, bitmaps = window.entries, window.bitmaps
+    heads = _heads(entries, bitmaps, geometry)
+    if heads is None:
         starts = np.arange(window.clusters, dtype=np.int64) << bits
         lengths = np.full(window.clusters, geometry.cluster_size, dtype=np.int64)
     else:
-        starts, lengths, kind_of, host = _subcluster_runs(window.entries, window.bitmaps, state)
-    starts += window.first << bits
-    return merge_runs(starts, lengths, kind_of, host)
+        starts = heads << bits
+        lengths = np.diff(starts, append=np.int64(window.clusters << bits))
+        entries = entries[heads]
+        bitmaps = bitmaps[heads] if bitmaps is not None else None
+    if bitmaps is None:
+        kind_of, host = classify(entries, state)
+    else:
+        starts, lengths, kind_of, host = _subcluster_runs(starts, lengths, entries, bitmaps, state)
+    return merge_runs(starts + (window.first << bits), lengths, kind_of, host)
 
 
-def _contiguous_data(entries: U64, geometry: Geometry) -> int | None:
-    """The host offset of the first cluster when all of ``entries`` is one contiguous data run."""
-    first, last = int(entries[0]), int(entries[-1])
-    if last - first != (len(entries) - 1) * geometry.cluster_size:
+def _heads(entries: U64, bitmaps: U64 | None, geometry: Geometry) -> Bytes | None:
+    """Where contiguous stretches start (indices, int64), when few of them make up the window.
+
+    Entries that grow by one cluster from one to the next have the same flags and so the same kind,
+    as long as the first has a host offset; that spares judging each of them.
+    """
+    breaks = entries[1:] - entries[:-1] != np.uint64(geometry.cluster_size)
+    if bitmaps is not None:
+        breaks |= bitmaps[1:] != bitmaps[:-1]
+    heads = np.concatenate((np.zeros(1, dtype=np.int64), np.flatnonzero(breaks) + 1))
+    if len(heads) * 8 > len(entries):
         return None
-    offset = first & int(OFFSETS)
-    if first & (OFLAG_COMPRESSED | OFLAG_ZERO) or offset == 0:
+    several = np.diff(heads, append=np.int64(len(entries))) > 1
+    first = entries[heads[several]] & OFFSETS
+    last = entries[np.append(heads[1:], len(entries))[several] - 1] & OFFSETS
+    if not bool(((first != 0) & (last > first)).all()):
         return None
-    if offset & (geometry.cluster_size - 1):
+    if bitmaps is not None and not bool((bitmaps[heads[several]] == _LOW32).all()):
         return None
-    if len(entries) > 1 and not bool(
-        ((entries[1:] - entries[:-1]) == np.uint64(geometry.cluster_size)).all()
-    ):
-        return None
-    return offset
+    return heads
 
 
 def classify(entries: U64, state: State) -> tuple[Kinds, Bytes]:
@@ -110,10 +119,13 @@ def classify(entries: U64, state: State) -> tuple[Kinds, Bytes]:
     return kind, host
 
 
-def _subcluster_runs(entries: U64, bitmaps: U64, state: State) -> tuple[Bytes, Bytes, Kinds, Bytes]:
+def _subcluster_runs(
+    starts: Bytes, lengths: Bytes, entries: U64, bitmaps: U64, state: State
+) -> tuple[Bytes, Bytes, Kinds, Bytes]:
     """Runs (start in bytes from the window, length, kind, host) of extended L2 entries.
 
-    A cluster whose 32 subclusters agree stays one piece; the others are expanded.
+    A cluster whose 32 subclusters agree stays one piece; the others are expanded.  Pieces longer
+    than a cluster are wholly data.
     """
     geometry = state.geometry
     kind, host = classify(entries & ~_ZERO, state)
@@ -131,8 +143,6 @@ def _subcluster_runs(entries: U64, bitmaps: U64, state: State) -> tuple[Bytes, B
     wrong = (kind == ExtentKind.COMPRESSED) & (bitmaps != 0)
     kind[wrong] = ExtentKind.CORRUPT
     mixed = np.flatnonzero(plain & ~(data_all | zero_all | none_all))
-    starts = np.arange(len(entries), dtype=np.int64) << geometry.cluster_bits
-    lengths = np.full(len(entries), geometry.cluster_size, dtype=np.int64)
     if not len(mixed):
         return starts, lengths, kind, host
     size = geometry.subcluster_size
