@@ -81,8 +81,10 @@ def _heads(entries: U64, bitmaps: U64 | None, geometry: Geometry) -> Bytes | Non
     last = entries[np.append(heads[1:], len(entries))[several] - 1] & OFFSETS
     if not bool(((first != 0) & (last > first)).all()):
         return None
-    if bitmaps is not None and not bool((bitmaps[heads[several]] == _LOW32).all()):
-        return None
+    if bitmaps is not None:
+        alike = bitmaps[heads[several]]
+        if not bool(((alike == _LOW32) | (alike == 0) | (alike == ~_LOW32)).all()):
+            return None
     return heads
 
 
@@ -125,7 +127,7 @@ def _subcluster_runs(
     """Runs (start in bytes from the window, length, kind, host) of extended L2 entries.
 
     A cluster whose 32 subclusters agree stays one piece; the others are expanded.  Pieces longer
-    than a cluster are wholly data.
+    than a cluster have subclusters that agree.
     """
     geometry = state.geometry
     kind, host = classify(entries & ~_ZERO, state)
