@@ -18,14 +18,16 @@ from pathlib import Path
 
 import qcow.text
 
-#: Where code lives.  What Python opens there (modules imported on first use) is no file of ours.
+#: Where code lives: Python's, the engine's, this checkout's.  What is opened there to be imported
+#: on first use is no file of ours.
 _CODE = tuple(
     os.path.realpath(folder)
     for folder in {
         sys.prefix,
         sys.base_prefix,
         *sysconfig.get_paths().values(),
-        str(Path(qcow.text.__file__).parents[2]),  # the checkout, or where the engine is installed
+        str(Path(qcow.text.__file__).parents[1]),
+        str(Path(__file__).parents[2]),
     }
 )
 _CODE_SUFFIXES = (".py", ".pyc", ".so", ".tcss", ".toml", ".txt", ".pth")

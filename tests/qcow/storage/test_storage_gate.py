@@ -6,6 +6,7 @@ import os
 import random
 import string
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -446,6 +447,15 @@ class TestSwaps:
         self.swap(monkeypatch, exchange)
         with pytest.raises(ReferenceRefused, match="exchanged"):
             Gate.own_folder().open_reference(top, b"base.qcow2", b"qcow2", "backing file")
+
+    def test_the_file_for_a_device(
+        self, folder: Path, top: LocalFile, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with ExitStack() as swapped:
+            pretended = loop_device(folder / "base.qcow2", real=False)
+            self.swap(monkeypatch, lambda: swapped.enter_context(pretended))
+            with pytest.raises(ReferenceRefused, match="exchanged"):
+                Gate.own_folder().open_reference(top, b"base.qcow2", b"qcow2", "backing file")
 
     def test_the_file_removed(
         self, folder: Path, top: LocalFile, monkeypatch: pytest.MonkeyPatch

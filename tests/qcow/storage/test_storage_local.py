@@ -263,6 +263,27 @@ class TestExtents:
             assert list(storage.extents()) == [(0, MIB, True)]
             assert list(storage.extents(10, 20)) == [(10, 20, True)]
 
+    def test_data_discarded_while_looking(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / "disk"
+        path.write_bytes(CONTENT)
+        real = os.lseek
+        discarded: list[int] = []
+
+        def discarding(fd: int, offset: int, whence: int) -> int:
+            if whence == os.SEEK_HOLE and not discarded:
+                os.truncate(path, 0)
+                os.truncate(path, len(CONTENT))
+                discarded.append(real(fd, offset, whence))
+                return discarded[0]
+            return real(fd, offset, whence)
+
+        monkeypatch.setattr("qcow.storage.local.os.lseek", discarding)
+        with open_local(path) as storage:
+            assert list(storage.extents()) == [(0, len(CONTENT), False)]
+        assert discarded == [0]
+
     @pytest.mark.oracle
     def test_allocated_bytes_are_those_of_qemu(self, tmp_path: Path) -> None:
         path = tmp_path / "a.qcow2"
