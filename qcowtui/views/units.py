@@ -92,11 +92,11 @@ def count_rate(per_second: float, noun: str) -> str:
     return f"{max(0, round(per_second)):,} {noun}s/s"
 
 
-def axis_label(position: int, step: int) -> str:
+def axis_label(position: int, step: int, width: int = 10) -> str:
     """A byte position as the label of one row of an axis whose rows are ``step`` bytes apart.
 
-    The largest unit in which two decimals still tell neighbouring rows apart; where that would need
-    more than five digits before the point, the position in hex.
+    The largest unit in which two decimals still tell neighbouring rows apart; where that is longer
+    than ``width`` characters, the position in hex.
     """
     if position == 0:
         return "0"
@@ -106,12 +106,13 @@ def axis_label(position: int, step: int) -> str:
             continue
         if power and step * 100 < unit and position % unit:
             continue
-        if position // unit >= 100_000:
-            break
         if power == 0:
-            return f"{position}"
+            break
         whole, rest = divmod(position, unit)
         hundredths = rest * 100 // unit
         digits = f".{hundredths:02}".rstrip("0").rstrip(".") if hundredths else ""
-        return f"{whole}{digits} {_SIZE_UNITS[power][:2]}"
+        label = f"{whole}{digits} {_SIZE_UNITS[power][:2]}"
+        if len(label) <= width:
+            return label
+        break
     return offset(position)

@@ -205,7 +205,7 @@ class ClusterTree:
         return whole
 
     def find(self, start: int, query: Query, forward: bool = True) -> int | None:
-        """The first cluster at or behind ``start`` (backward: at or before) that meets ``query``."""
+        """The first cluster at or behind ``start`` (backward: at or before) meeting ``query``."""
         if not 0 <= start < self.total:
             return None
         chunk = start // CHUNK
