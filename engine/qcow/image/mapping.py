@@ -48,7 +48,7 @@ def window_extents(state: State, window: L2Window) -> ExtentBatch:
         kind = ExtentKind.UNALLOCATED if window.fault is None else ExtentKind.CORRUPT
         return _single(window.first << bits, window.clusters << bits, kind, -1)
     entries, bitmaps = window.entries, window.bitmaps
-    heads = _heads(entries, bitmaps, geometry)
+    heads = stretches(entries, bitmaps, geometry)
     if heads is None:
         starts = np.arange(window.clusters, dtype=np.int64) << bits
         lengths = np.full(window.clusters, geometry.cluster_size, dtype=np.int64)
@@ -64,7 +64,7 @@ def window_extents(state: State, window: L2Window) -> ExtentBatch:
     return merge_runs(starts + (window.first << bits), lengths, kind_of, host)
 
 
-def _heads(entries: U64, bitmaps: U64 | None, geometry: Geometry) -> Bytes | None:
+def stretches(entries: U64, bitmaps: U64 | None, geometry: Geometry) -> Bytes | None:
     """Where contiguous stretches start (indices, int64), when few of them make up the window.
 
     Entries that grow by one cluster from one to the next have the same flags and so the same kind,

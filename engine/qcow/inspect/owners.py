@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import GuestDataError
 from ..image.image import Image
+from ..image.mapping import stretches
 from ..image.refcounts import refcount_table, refcount_windows
 from ..image.state import State
 from ..image.tables import l2_tables
@@ -35,6 +36,8 @@ PublishCounts = Callable[[int, NDArray[np.uint16], NDArray[np.bool_]], None]
 _BLOCK_BITS = 15  # clusters that are published together
 _PUBLISH_EVERY = 0.05  # seconds
 _PUBLISH_BLOCKS = 256  # at most, each time
+#: Up to so many contiguous stretches in a window are claimed one by one.
+_FEW_STRETCHES = 512
 _DATA_LIKE = (ClusterClass.ZERO_ALLOCATED, ClusterClass.DATA, ClusterClass.VM_STATE)
 
 
@@ -260,10 +263,42 @@ class _Scan:
     def _claim_entries(
         self, entries: U64, bitmaps: U64 | None, owner: ClusterClass, times: int
     ) -> None:
-        run = None if bitmaps is not None else self._contiguous(entries)
-        if run is not None:
-            self._claim_span(run, min(self.total, run + len(entries)), owner, times)
+        used = entries != 0
+        if not used.all():
+            entries = entries[used]
+            bitmaps = bitmaps[used] if bitmaps is not None else None
+        if not len(entries):
             return
+        heads = stretches(entries, bitmaps, self.geometry)
+        if heads is not None and len(heads) <= _FEW_STRETCHES:
+            self._claim_stretches(entries, bitmaps, heads, owner, times)
+            return
+        self._claim_scattered(entries, bitmaps, owner, times)
+
+    def _claim_stretches(
+        self, entries: U64, bitmaps: U64 | None, heads: I64, owner: ClusterClass, times: int
+    ) -> None:
+        """Claim contiguous stretches as spans; single entries go the general way together."""
+        lengths = np.diff(heads, append=np.int64(len(entries)))
+        first = entries[heads]
+        plain = (lengths > 1) & ((first & np.uint64(OFLAG_COMPRESSED | OFLAG_ZERO)) == 0)
+        plain &= (first & np.uint64(self.geometry.cluster_size - 1) & OFFSETS) == 0
+        if bitmaps is not None:
+            plain &= (bitmaps[heads] & np.uint64(0xFFFFFFFF)) != 0
+        if self.image.header.has_data_file:
+            plain[:] = False
+        hosts = ((first & OFFSETS) >> np.uint64(self.geometry.cluster_bits)).astype(np.int64)
+        for host, length in zip(hosts[plain].tolist(), lengths[plain].tolist(), strict=True):
+            self._claim_span(host, min(self.total, host + length), owner, times)
+        rest = np.repeat(~plain, lengths)
+        if rest.any():
+            self._claim_scattered(
+                entries[rest], bitmaps[rest] if bitmaps is not None else None, owner, times
+            )
+
+    def _claim_scattered(
+        self, entries: U64, bitmaps: U64 | None, owner: ClusterClass, times: int
+    ) -> None:
         compressed = (entries & np.uint64(OFLAG_COMPRESSED)) != 0
         if compressed.any():
             self._claim_compressed(entries[compressed], times)
@@ -281,23 +316,6 @@ class _Scan:
             self._claim(self._clusters_of(offsets[zero]), ClusterClass.ZERO_ALLOCATED, times)
             offsets = offsets[~zero]
         self._claim(self._clusters_of(offsets), owner, times)
-
-    def _contiguous(self, entries: U64) -> int | None:
-        """The first host cluster when ``entries`` are one run of plain data clusters."""
-        size = self.geometry.cluster_size
-        first = int(entries[0])
-        offset = first & int(OFFSETS)
-        if (
-            self.image.header.has_data_file
-            or first & (OFLAG_COMPRESSED | OFLAG_ZERO)
-            or offset == 0
-            or offset % size
-            or int(entries[-1]) - first != (len(entries) - 1) * size
-            or not bool(((entries[1:] - entries[:-1]) == np.uint64(size)).all())
-            or offset >> self.geometry.cluster_bits >= self.total
-        ):
-            return None
-        return offset >> self.geometry.cluster_bits
 
     def _claim_compressed(self, entries: U64, times: int) -> None:
         bits = self.geometry.cluster_bits
