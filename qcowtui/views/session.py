@@ -1,0 +1,181 @@
+"""Everything known of one opened image.  Results arrive over time; None means not known yet.
+
+A :class:`Session` is opened from the first bytes of the file, so that a screen can be painted at
+once; jobs (:mod:`qcowtui.views.jobs`) then fill one :class:`Part` after the other from a worker
+thread.  A job writes a finished value with one assignment and never changes it afterwards (the maps,
+which grow while they are scanned, say so themselves), so a screen may read at any time.
+
+Neither Textual nor numpy is imported here: opening is what the first paint waits for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from qcow import opening
+from qcow.errors import LockedError
+from qcow.findings import Finding
+from qcow.image.image import Image
+from qcow.opening import AnyImage
+from qcow.storage.gate import Gate
+from qcow.storage.holders import Holder
+from qcow.storage.local import LocalFile, open_local
+from qcow.storage.locks import ImageLock, LockMode, LockState, probe
+
+from .selection import Selection
+
+if TYPE_CHECKING:
+    from qcow.chain import Chain, DependentSearch, LayerInfo
+    from qcow.inspect.ancestry import Ancestry
+    from qcow.inspect.check import CheckResult
+    from qcow.inspect.fragmentation import Fragmentation
+    from qcow.inspect.owners import OwnerMap
+    from qcow.inspect.sharing import Sharing
+    from qcow.inspect.space import Space
+
+    from .pyramid import ClassPyramid, RefcountPyramid
+
+
+class Part(Enum):
+    """A part of what is known; a pane is told the part that changed.  The value is for people."""
+
+    IMAGE = "image"  # image: header, extensions, snapshot table ...; known from the start
+    LOCK = "lock"  # lock_state, holders, live
+    HOST_MAP = "host map"  # host_map, refcounts (both growing); owners when complete
+    GUEST_MAP = "guest map"  # guest_map (growing)
+    SHARING = "sharing"  # sharing, ancestry, space
+    CHECK = "check"
+    CHAIN = "chain"  # chain, layers, dependents
+    FRAGMENTATION = "fragmentation"
+    DIFF = "diff"  # what is drawn of two states on the maps
+
+
+class Order(Enum):
+    """The two orders in which the maps and plain addresses are read."""
+
+    HOST = "host file"
+    GUEST = "guest disk"
+
+
+class PartState(Enum):
+    """How far a part is known."""
+
+    UNKNOWN = "not read yet"
+    PARTIAL = "partial"  # a job is filling it, or was cancelled
+    COMPLETE = "complete"
+    FAILED = "failed"  # Session.failures says why
+
+
+@dataclass(slots=True)
+class Session:
+    """One opened image.  Owned by the screen's thread; jobs fill the fields named in :class:`Part`.
+
+    ``path`` is raw text.  ``live``: another process may be writing, so the image is only looked at
+    and no lock is held.
+    """
+
+    path: str
+    image: AnyImage
+    file: LocalFile  # the open file; ``image`` reads from it
+    lock_state: LockState
+    live: bool
+    #: What may be opened besides the image itself; the user widens it with ``f``.
+    gate: Gate = field(default_factory=Gate.closed)
+    holders: tuple[Holder, ...] = ()
+    hidden_holders: int = 0  # processes whose open files this user may not see
+    host_map: ClassPyramid | None = None
+    refcounts: RefcountPyramid | None = None
+    owners: OwnerMap | None = None
+    guest_map: ClassPyramid | None = None
+    sharing: Sharing | None = None
+    ancestry: Ancestry | None = None
+    space: Space | None = None
+    check: CheckResult | None = None
+    chain: Chain | None = None
+    layers: tuple[LayerInfo, ...] = ()
+    dependents: DependentSearch | None = None
+    fragmentation: Fragmentation | None = None
+    selection: Selection = field(default_factory=Selection)
+    order: Order = Order.HOST
+    states: dict[Part, PartState] = field(default_factory=dict)
+    failures: dict[Part, str] = field(default_factory=dict)  # sentences, safe to show
+    #: Another number after the file was read anew; results of an older one are dropped.
+    revision: int = 0
+    _lock: ImageLock = field(default_factory=ImageLock)
+
+    @property
+    def qcow2(self) -> Image | None:
+        """The image when it is a qcow2 image, else None."""
+        return self.image if isinstance(self.image, Image) else None
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What is notable so far: found on opening, by the check, and by following the chain."""
+        found = self.image.problems if self.check is None else self.check.findings
+        return (*found, *(() if self.chain is None else self.chain.problems))
+
+    def state_of(self, part: Part) -> PartState:
+        return self.states.get(part, PartState.UNKNOWN)
+
+    def close(self) -> None:
+        """Let go of every file."""
+        if self.chain is not None:
+            self.chain.close()
+        self._lock.release()
+        self.image.close()
+
+    # -- the file as others use it ----------------------------------------------------------------
+
+    def try_lock(self) -> bool:
+        """Take the reader's lock of a live image; False while somebody still writes to it."""
+        fd = self.file.fileno()
+        self.lock_state = probe(fd)
+        try:
+            self._lock.acquire(fd, LockMode.READER, self.file.name)
+        except LockedError:
+            return False
+        return True
+
+    def reread(self) -> None:
+        """Parse the image anew from the same open file and forget all that followed from it."""
+        self.image = opening.open_storage(self.file, format=self.image.format)
+        if self.chain is not None:
+            self.chain.close()
+        self.owners = None
+        self.sharing = self.ancestry = self.space = None
+        self.check = self.chain = self.fragmentation = None
+        self.layers = ()
+        self.states.clear()
+        self.failures.clear()
+        self.revision += 1
+
+
+def open_session(path: str, *, format: str | None = None, gate: Gate | None = None) -> Session:
+    """Open ``path`` for looking: as a reader, or without any lock where somebody writes to it.
+
+    Raises what :func:`qcow.open` raises, except LockedError.
+    """
+    storage = open_local(path)
+    lock = ImageLock()
+    try:
+        live = False
+        try:
+            lock.acquire(storage.fileno(), LockMode.READER, storage.name)
+        except LockedError:
+            lock.acquire(storage.fileno(), LockMode.SNOOP, storage.name)
+            live = True
+        image = opening.open_storage(storage, format=format)
+        return Session(
+            path,
+            image,
+            storage,
+            probe(storage.fileno()),
+            live,
+            gate=Gate.closed() if gate is None else gate,
+            _lock=lock,
+        )
+    except BaseException:
+        storage.close()
+        raise
