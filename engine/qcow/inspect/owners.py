@@ -24,36 +24,19 @@ from ..layout.constants import (
 )
 from ..layout.geometry import Geometry
 from ..layout.tables import I64, OFFSETS, U64, compressed_fields, decode_u64
+from .claim_map import BLOCK_BITS, ClaimMap, Classes
 from .classes import ClusterClass
 from .cluster_array import ClusterArray
 
-Classes = NDArray[np.uint8]
 #: ``publish(first host cluster, classes)``: what is known of a stretch so far.
 Publish = Callable[[int, Classes], None]
 #: ``publish_counts(first, refcounts on disk uint16 saturating, mismatch bool)``.
 PublishCounts = Callable[[int, NDArray[np.uint16], NDArray[np.bool_]], None]
 
-_BLOCK_BITS = 15  # clusters that are published together
 _PUBLISH_EVERY = 0.05  # seconds
 _PUBLISH_BLOCKS = 256  # at most, each time
 #: Up to so many contiguous stretches in a window are claimed one by one.
 _FEW_STRETCHES = 512
-_DATA_LIKE = (ClusterClass.ZERO_ALLOCATED, ClusterClass.DATA, ClusterClass.VM_STATE)
-
-
-def _joined() -> Classes:
-    """uint8[20, 20]: the class of a cluster of class ``row`` that is also claimed as ``column``."""
-    size = len(ClusterClass)
-    table = np.full((size, size), ClusterClass.OVERLAPPING, dtype=np.uint8)
-    for one in range(size):
-        table[0, one] = table[one, 0] = table[one, one] = one
-    for first in _DATA_LIKE:
-        for second in _DATA_LIKE:
-            table[first, second] = max(first, second)
-    return table
-
-
-_JOINED = _joined()
 
 
 @dataclass(slots=True)
@@ -108,13 +91,11 @@ class _Scan:
         self.image = image
         self.geometry: Geometry = image.usable_geometry_for_tables()
         self.total = self.geometry.clusters(image.storage.size())
-        self.classes = ClusterArray(np.uint8)
-        self.references = ClusterArray(np.uint8)  # saturating at 255
+        self.claims = ClaimMap(self.geometry.cluster_bits, self.total)
         self.publish = publish
         self.publish_counts = publish_counts
         self.tell = Throttle(progress)
         self.cancel = cancel
-        self._dirty: set[int] = set()
         self._published = time.monotonic()
 
     def run(self) -> OwnerMap:
@@ -126,90 +107,36 @@ class _Scan:
 
     # -- claims -----------------------------------------------------------------------------------
 
-    def _claim_run(self, offset: int, length: int, owner: ClusterClass) -> None:
-        """Claim the host clusters that ``length`` bytes from ``offset`` touch."""
-        if length <= 0:
-            return
-        bits = self.geometry.cluster_bits
-        first = offset >> bits
-        stop = min(self.total, ((offset + length - 1) >> bits) + 1)
-        joined = _JOINED[owner]
-        for _at, piece in self.classes.pieces(first, stop):
-            piece[:] = joined[piece] if piece.any() else owner
-        for _at, counts in self.references.pieces(first, stop):
-            _add(counts, 1)
-        self._dirty.update(range(first >> _BLOCK_BITS, (max(first, stop - 1) >> _BLOCK_BITS) + 1))
-
-    def _claim(self, clusters: I64, owner: ClusterClass, times: int = 1) -> None:
-        """Claim ``clusters`` (any order, repeats count), each ``times`` times."""
-        if not len(clusters):
-            return
-        clusters = np.sort(clusters)
-        clusters = clusters[: int(np.searchsorted(clusters, self.total))]
-        if not len(clusters):
-            return
-        low, high = int(clusters[0]), int(clusters[-1])
-        if high - low == len(clusters) - 1 and bool((np.diff(clusters) == 1).all()):
-            self._claim_span(low, high + 1, owner, times)
-            return
-        joined = _JOINED[owner]
-        heads = np.concatenate(([True], clusters[1:] != clusters[:-1]))
-        repeats = None
-        if not heads.all():
-            at = np.flatnonzero(heads)
-            repeats = np.minimum(np.diff(np.append(at, len(clusters))) * times, 255)
-            clusters = clusters[at]
-        for chunk, index in self.classes.grouped_sorted(clusters):
-            chunk[index] = joined[chunk[index]]
-        done = 0
-        for chunk, index in self.references.grouped_sorted(clusters):
-            add = times if repeats is None else repeats[done : done + len(index)]
-            done += len(index)
-            chunk[index] = np.minimum(chunk[index].astype(np.int64) + add, 255)
-        blocks = clusters >> _BLOCK_BITS
-        self._dirty.update(blocks[np.flatnonzero(np.diff(blocks, prepend=-1))].tolist())
-
-    def _claim_span(self, first: int, stop: int, owner: ClusterClass, times: int) -> None:
-        joined = _JOINED[owner]
-        for _at, piece in self.classes.pieces(first, stop):
-            if piece.any():
-                piece[:] = joined[piece]
-            else:
-                piece[:] = owner
-        for _at, counts in self.references.pieces(first, stop):
-            _add(counts, times)
-        self._dirty.update(range(first >> _BLOCK_BITS, ((stop - 1) >> _BLOCK_BITS) + 1))
-
     def _claim_metadata(self) -> None:
         image, geometry = self.image, self.geometry
         header = image.header
-        self._claim_run(0, 1, ClusterClass.HEADER)
+        self.claims.run(0, 1, ClusterClass.HEADER)
         table = refcount_table(image)
         if len(table):
-            self._claim_run(
+            self.claims.run(
                 header.refcount_table_offset,
                 header.refcount_table_clusters << geometry.cluster_bits,
                 ClusterClass.REFCOUNT_TABLE,
             )
             offsets = table & np.uint64(REFCOUNT_TABLE_OFFSET_MASK)
-            self._claim(self._clusters_of(offsets), ClusterClass.REFCOUNT_BLOCK)
+            self.claims.add(self._clusters_of(offsets), ClusterClass.REFCOUNT_BLOCK)
         if image.snapshots:
-            self._claim_run(
+            self.claims.run(
                 header.snapshots_offset, image.snapshot_table_length, ClusterClass.SNAPSHOT_TABLE
             )
         if image.crypto is not None:
-            self._claim_run(image.crypto.offset, image.crypto.length, ClusterClass.LUKS_HEADER)
+            self.claims.run(image.crypto.offset, image.crypto.length, ClusterClass.LUKS_HEADER)
 
     def _claim_bitmaps(self) -> None:
         image = self.image
         if image.bitmap_directory is None:
             return
-        self._claim_run(*image.bitmap_directory, ClusterClass.BITMAP)
+        self.claims.run(*image.bitmap_directory, ClusterClass.BITMAP)
         for bitmap in image.bitmaps:
             length = min(bitmap.table_size * 8, max(0, image.storage.size() - bitmap.table_offset))
-            self._claim_run(bitmap.table_offset, length, ClusterClass.BITMAP)
+            self.claims.run(bitmap.table_offset, length, ClusterClass.BITMAP)
             table = decode_u64(image.storage.read(bitmap.table_offset, length))
-            self._claim(
+            self.claims.add(
                 self._clusters_of(table & np.uint64(BITMAP_TABLE_OFFSET_MASK)), ClusterClass.BITMAP
             )
 
@@ -227,13 +154,13 @@ class _Scan:
         for state in self._states():
             owner = ClusterClass.L1 if state.snapshot is None else ClusterClass.SNAPSHOT_L1
             l1 = state.l1()
-            self._claim_run(state.l1_table_offset, len(l1) * 8, owner)
+            self.claims.run(state.l1_table_offset, len(l1) * 8, owner)
             guest = self.geometry.l1_entries(state.virtual_size)
             disk.append(self._clusters_of(l1[:guest] & OFFSETS))
             vm_state.append(self._clusters_of(l1[guest:] & OFFSETS))
         for owner, found in ((ClusterClass.DATA, disk), (ClusterClass.VM_STATE, vm_state)):
             every = np.concatenate(found)
-            self._claim(every, ClusterClass.L2)
+            self.claims.add(every, ClusterClass.L2)
             tables, times = np.unique(every, return_counts=True)
             inside = tables < self.total
             self._claim_mapped(tables[inside] << bits, times[inside], owner)
@@ -281,15 +208,17 @@ class _Scan:
         """Claim contiguous stretches as spans; single entries go the general way together."""
         lengths = np.diff(heads, append=np.int64(len(entries)))
         first = entries[heads]
-        plain = (lengths > 1) & ((first & np.uint64(OFLAG_COMPRESSED | OFLAG_ZERO)) == 0)
+        plain = (lengths > 1) & ((first & np.uint64(OFLAG_COMPRESSED)) == 0)
         plain &= (first & np.uint64(self.geometry.cluster_size - 1) & OFFSETS) == 0
-        if bitmaps is not None:
-            plain &= (bitmaps[heads] & np.uint64(0xFFFFFFFF)) != 0
         if self.image.header.has_data_file:
             plain[:] = False
+        zero = self._reads_as_zero(first, bitmaps[heads] if bitmaps is not None else None)
         hosts = ((first & OFFSETS) >> np.uint64(self.geometry.cluster_bits)).astype(np.int64)
-        for host, length in zip(hosts[plain].tolist(), lengths[plain].tolist(), strict=True):
-            self._claim_span(host, min(self.total, host + length), owner, times)
+        for host, length, is_zero in zip(
+            hosts[plain].tolist(), lengths[plain].tolist(), zero[plain].tolist(), strict=True
+        ):
+            kind = ClusterClass.ZERO_ALLOCATED if is_zero else owner
+            self.claims.span(host, min(self.total, host + length), kind, times)
         rest = np.repeat(~plain, lengths)
         if rest.any():
             self._claim_scattered(
@@ -307,22 +236,28 @@ class _Scan:
             bitmaps = bitmaps[keep] if bitmaps is not None else None
         if self.image.header.has_data_file:
             return
-        if bitmaps is not None:
-            zero = (bitmaps & np.uint64(0xFFFFFFFF)) == 0
-        else:
-            zero = (entries & np.uint64(OFLAG_ZERO)) != 0
+        zero = self._reads_as_zero(entries, bitmaps)
         offsets = entries & OFFSETS
         if zero.any():
-            self._claim(self._clusters_of(offsets[zero]), ClusterClass.ZERO_ALLOCATED, times)
+            self.claims.add(self._clusters_of(offsets[zero]), ClusterClass.ZERO_ALLOCATED, times)
             offsets = offsets[~zero]
-        self._claim(self._clusters_of(offsets), owner, times)
+        self.claims.add(self._clusters_of(offsets), owner, times)
+
+    @staticmethod
+    def _reads_as_zero(entries: U64, bitmaps: U64 | None) -> NDArray[np.bool_]:
+        """Which entries reserve space without holding data."""
+        if bitmaps is not None:
+            zero: NDArray[np.bool_] = (bitmaps & np.uint64(0xFFFFFFFF)) == 0
+        else:
+            zero = (entries & np.uint64(OFLAG_ZERO)) != 0
+        return zero
 
     def _claim_compressed(self, entries: U64, times: int) -> None:
         bits = self.geometry.cluster_bits
         offsets, lengths = compressed_fields(entries, self.geometry)
         first, last = offsets >> bits, (offsets + lengths - 1) >> bits
         for step in range(int((last - first).max()) + 1):
-            self._claim((first + step)[first + step <= last], ClusterClass.COMPRESSED, times)
+            self.claims.add((first + step)[first + step <= last], ClusterClass.COMPRESSED, times)
 
     # -- publishing -------------------------------------------------------------------------------
 
@@ -331,12 +266,12 @@ class _Scan:
         if self.publish is None or now - self._published < _PUBLISH_EVERY:
             return
         self._published = now
-        for block in sorted(self._dirty)[:_PUBLISH_BLOCKS]:
-            self._dirty.discard(block)
-            first = block << _BLOCK_BITS
-            stop = min(self.total, first + (1 << _BLOCK_BITS))
+        for block in sorted(self.claims.dirty)[:_PUBLISH_BLOCKS]:
+            self.claims.dirty.discard(block)
+            first = block << BLOCK_BITS
+            stop = min(self.total, first + (1 << BLOCK_BITS))
             if first < stop:
-                self.publish(first, self.classes.read(first, stop))
+                self.publish(first, self.claims.classes.read(first, stop))
 
     # -- the refcounts ----------------------------------------------------------------------------
 
@@ -350,14 +285,14 @@ class _Scan:
                 on_disk = None
                 if window.counts is not None:
                     on_disk = window.counts[first - window.first : stop - window.first]
-                if on_disk is None and not self.references.touched(first, stop):
+                if on_disk is None and not self.claims.references.touched(first, stop):
                     counts[ClusterClass.FREE] += stop - first
                     self._publish_free(first, stop)
                     continue
                 used = self._compare_stretch(first, stop, on_disk, counts)
                 last_used = max(last_used, used)
                 self.tell("comparing refcounts", stop, self.total)
-        found = OwnerMap(self.geometry.cluster_size, self.total, last_used, self.classes)
+        found = OwnerMap(self.geometry.cluster_size, self.total, last_used, self.claims.classes)
         beyond = self.total - last_used
         counts[ClusterClass.FREE] -= beyond
         counts[ClusterClass.BEYOND_END] += beyond
@@ -371,12 +306,12 @@ class _Scan:
         at = first
         while at < stop:
             end = min(stop, (at // step + 1) * step)
-            if not self.references.touched(at, end):
+            if not self.claims.references.touched(at, end):
                 # Grow over everything untouched; the counts of such a stretch are looked at whole.
                 while (
                     end < stop
                     and end - at < step << 4
-                    and not self.references.touched(end, min(stop, end + step))
+                    and not self.claims.references.touched(end, min(stop, end + step))
                 ):
                     end = min(stop, end + step)
             yield at, end
@@ -390,8 +325,8 @@ class _Scan:
         totals: NDArray[np.int64],
     ) -> int:
         """Settle the classes of ``[first, stop)``; where the last used cluster of it ends, or 0."""
-        referred = self.references.read(first, stop)
-        classes = self.classes.read(first, stop)
+        referred = self.claims.references.read(first, stop)
+        classes = self.claims.classes.read(first, stop)
         if on_disk is None:
             on_disk = np.zeros(stop - first, dtype=np.uint8)
         counted = np.minimum(on_disk, 255).astype(np.uint8)
@@ -409,7 +344,7 @@ class _Scan:
                 classes[(counted < referred) & ~overlapping] = ClusterClass.CORRUPT
         classes[classes == ClusterClass.UNREAD] = ClusterClass.FREE
         totals += np.bincount(classes, minlength=len(ClusterClass))
-        for at, piece in self.classes.pieces(first, stop):
+        for at, piece in self.claims.classes.pieces(first, stop):
             piece[:] = classes[at - first : at - first + len(piece)]
         if self.publish is not None:
             self.publish(first, classes)
@@ -429,16 +364,8 @@ class _Scan:
         step = 1 << 20
         for at in range(first, self.total, step):
             stop = min(self.total, at + step)
-            if self.classes.touched(at, stop):
-                for _at, piece in self.classes.pieces(at, stop):
+            if self.claims.classes.touched(at, stop):
+                for _at, piece in self.claims.classes.pieces(at, stop):
                     piece[:] = ClusterClass.BEYOND_END
             if self.publish is not None:
                 self.publish(at, np.full(stop - at, ClusterClass.BEYOND_END, dtype=np.uint8))
-
-
-def _add(counts: NDArray[np.uint8], times: int) -> None:
-    """Saturating addition in place."""
-    if int(counts.max(initial=0)) + times <= 255:
-        counts += np.uint8(times)
-    else:
-        counts[:] = np.minimum(counts.astype(np.int64) + times, 255)
