@@ -30,6 +30,7 @@ from ..layout.luks import HEADER_LENGTH as LUKS_HEADER_LENGTH
 from ..layout.luks import LuksHeader, parse_luks
 from ..layout.snapshots import NeedMoreBytes, Snapshot, SnapshotEntryError, parse_snapshot
 from ..storage.base import Storage
+from ..storage.gate import leads_outside
 from ..text import safe
 
 _FIRST_READ = 4096
@@ -96,6 +97,7 @@ def load(storage: Storage) -> Loaded | None:
     loaded.found += rules.encryption_findings(header, has_crypto_extension=area.crypto is not None)
     loaded.found += rules.data_file_findings(header, area.data_file)
     _backing(loaded, geometry, cluster, area)
+    _references(loaded, storage)
     _snapshots(loaded, geometry, storage, file_size)
     _bitmaps(loaded, geometry, storage, area.bitmaps)
     _luks(loaded, geometry, storage)
@@ -161,6 +163,20 @@ def _backing(loaded: Loaded, geometry: Geometry, cluster: bytes, area: Extension
                 structure="backing file",
             )
         )
+
+
+def _references(loaded: Loaded, storage: Storage) -> None:
+    """Second files named in a way that could lead anywhere on this host."""
+    for purpose, name in (("backing file", loaded.backing_name), ("data file", loaded.data_file)):
+        why = leads_outside(storage.path, name) if name else None
+        if name and why:
+            loaded.found.append(
+                Finding(
+                    P.REFERENCE_UNTRUSTED,
+                    f'The {purpose} "{safe(name, 80)}" is not to be trusted: {why}.',
+                    structure=purpose,
+                )
+            )
 
 
 def _snapshots(loaded: Loaded, geometry: Geometry, storage: Storage, file_size: int) -> None:

@@ -68,6 +68,21 @@ def resolve(containing_path: str, name: bytes) -> str:
     return combine(containing_path, name)
 
 
+def leads_outside(containing_path: str | None, name: bytes) -> str | None:
+    """Why ``name`` does not simply mean a file in the image's own folder, as a phrase, or None.
+
+    Judged by the text alone: nothing is opened or looked up, so links are not noticed here.
+    """
+    flaw = _flaw(name)
+    if flaw:
+        return flaw
+    folder = os.path.dirname(os.path.abspath(containing_path or "image"))
+    path = os.path.normpath(combine(os.path.join(folder, "image"), name))
+    if os.path.commonpath((folder, path)) != folder:
+        return "it lies outside the image's own folder"
+    return None
+
+
 def _flaw(name: bytes) -> str | None:
     if not name:
         return "it is empty"
