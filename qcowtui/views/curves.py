@@ -43,6 +43,10 @@ class Curve(Protocol):
     def columns(self) -> int:
         """The columns in use."""
 
+    @property
+    def band(self) -> int:
+        """Rows after which the order starts anew at the left."""
+
     def rows(self, cells: int) -> int:
         """The rows that ``cells`` cells take."""
 
@@ -62,6 +66,7 @@ class Linear:
 
     columns: int
     name: str = "linear"
+    band: int = 1
 
     def rows(self, cells: int) -> int:
         return -(-cells // self.columns)
@@ -97,6 +102,10 @@ class Hilbert:
     @property
     def columns(self) -> int:
         return self.side * self.across
+
+    @property
+    def band(self) -> int:
+        return self.side
 
     def rows(self, cells: int) -> int:
         squares = -(-cells // (self.side * self.side))

@@ -1,0 +1,1 @@
+"""Widgets that know no image: each shows a model it is given."""

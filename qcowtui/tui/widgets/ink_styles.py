@@ -1,0 +1,181 @@
+"""From map codes to characters and terminal styles, for any number of colours.
+
+Styles are made once for each code (or pair of codes: two dots above each other) and looked up from
+then on; that and unchanging strips are what makes a dense map cheap to paint.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.color import Color
+from rich.segment import Segment
+from rich.style import Style
+from textual.app import App
+
+from ...views.palette import HATCH, RGB, Ink, MapTheme, ink_on, mix, nearest_256
+
+HALF_BLOCK: Final = "▀"
+LOWER_HALF_BLOCK: Final = "▄"
+
+
+class Depth(Enum):
+    """How many colours the terminal has."""
+
+    TRUE = 1 << 24
+    EIGHT_BIT = 256
+    STANDARD = 16
+    NONE = 0
+
+    @classmethod
+    def of(cls, app: App[Any]) -> Depth:
+        """What this app's terminal has; NO_COLOR means none."""
+        if app.no_color:
+            return cls.NONE
+        if app.native_ansi_color:
+            return cls.STANDARD
+        depths = {"standard": cls.STANDARD, "windows": cls.STANDARD, "256": cls.EIGHT_BIT}
+        return depths.get(app.console.color_system or "", cls.TRUE)
+
+
+class InkStyles:
+    """The look of every code of one painter in one theme.
+
+    ``glyphs`` draws one character for each code, else two codes share a character as upper and
+    lower half.  ``background`` and ``foreground`` are those of the widget.
+    """
+
+    def __init__(
+        self,
+        inks: tuple[Ink, ...],
+        theme: MapTheme,
+        depth: Depth,
+        glyphs: bool,
+        background: RGB,
+        foreground: RGB,
+    ) -> None:
+        self.depth = depth
+        self.glyphs = glyphs
+        self._inks = inks
+        self._theme = theme
+        self._background = background
+        self._foreground = foreground
+        self._looks: dict[int, tuple[str, Style]] = {}
+        self._singles: dict[int, Segment] = {}
+
+    def segments(self, row: NDArray[np.uint16]) -> list[Segment]:
+        """One text line of codes: with ``glyphs`` a code, else ``upper << 8 | lower``."""
+        cuts = np.flatnonzero(row[1:] != row[:-1]) + 1
+        starts = [0, *cuts.tolist()]
+        lengths = np.diff(np.array([*starts, len(row)])).tolist()
+        singles, looks, segments = self._singles, self._looks, []
+        for value, length in zip(row[starts].tolist(), lengths, strict=True):
+            if length == 1:
+                segment = singles.get(value)
+                if segment is None:
+                    segment = singles[value] = Segment(*self.look(value))
+            else:
+                look = looks.get(value)
+                character, style = self.look(value) if look is None else look
+                segment = Segment(character * length, style)
+            segments.append(segment)
+        return segments
+
+    def look(self, value: int) -> tuple[str, Style]:
+        """Character and style of a code or pair of codes."""
+        look = self._looks.get(value)
+        if look is None:
+            if self.glyphs:
+                look = self._glyph(value)
+            else:
+                look = self._pair(value >> 8, value & 255)
+            self._looks[value] = look
+        return look
+
+    def cursor(self, value: int, upper: bool, focused: bool) -> tuple[str, Style]:
+        """The cursor on one character: a dot of its own colour, or the glyph reversed."""
+        character, style = self.look(value)
+        if self.glyphs:
+            bare = character if character.strip() else "_"
+            return bare, style + Style(reverse=True, bold=focused)
+        weight = 1.0 if focused else 0.55
+        rgb = mix(self._background, self._theme.cursor, weight)
+        number = (15 if focused else 7) if self._theme.dark else (0 if focused else 8)
+        dot = self._color(Ink(rgb, nearest_256(rgb), number, " "))
+        other = self._color(self._inks[value & 255 if upper else value >> 8])
+        return HALF_BLOCK if upper else LOWER_HALF_BLOCK, Style(color=dot, bgcolor=other)
+
+    def frame(self, value: int, focused: bool) -> Style:
+        """The style of a frame drawn over a large cell."""
+        _, style = self.look(value)
+        if self.depth is Depth.NONE:
+            return Style(reverse=True)
+        ink = self._inks[value & 255]
+        line = ink_on(ink.rgb) if focused else mix(ink.rgb, ink_on(ink.rgb), 0.6)
+        number = 0 if line == (0, 0, 0) else 15
+        color = self._color(Ink(line, nearest_256(line), number, " "))
+        return Style(color=color, bgcolor=style.bgcolor, bold=focused)
+
+    def text(self, rgb: RGB, number: int | None) -> Style:
+        """Text on the widget's background; ``number`` is its colour of 16, None the default."""
+        if self.depth is Depth.STANDARD:
+            return Style() if number is None else Style(color=Color.from_ansi(number))
+        color = self._color(Ink(rgb, nearest_256(rgb), 0, " "))
+        return Style(color=color, bgcolor=self._plain_background())
+
+    def _color(self, ink: Ink) -> Color:
+        if self.depth is Depth.TRUE:
+            return Color.from_rgb(*ink.rgb)
+        return Color.from_ansi(ink.ansi256 if self.depth is Depth.EIGHT_BIT else ink.ansi16)
+
+    def _glyph(self, code: int) -> tuple[str, Style]:
+        ink = self._inks[code]
+        damage = bool(ink.mark) and ink.mark != HATCH
+        if self.depth is Depth.NONE:
+            return ink.glyph, Style(bold=damage or None)
+        if damage:
+            return ink.glyph, self._damage(ink)
+        rgb = ink.rgb
+        if code == 0:
+            return " ", Style(bgcolor=self._plain_background())
+        if ink.glyph in ".~?":  # empty cells are near the background: lift their glyph off it
+            rgb = mix(self._background, self._foreground, 0.35)
+            ink = Ink(rgb, nearest_256(rgb), 8, ink.glyph)
+        return ink.glyph, Style(color=self._color(ink), bgcolor=self._plain_background())
+
+    def _plain_background(self) -> Color | None:
+        if self.depth is Depth.STANDARD:
+            return None
+        rgb = self._background
+        return self._color(Ink(rgb, nearest_256(rgb), 0, " "))
+
+    def _damage(self, ink: Ink) -> Style:
+        black = ink_on(ink.rgb) == (0, 0, 0)
+        text = Color.from_ansi(0 if black else 15)
+        if self.depth is Depth.TRUE:
+            text = Color.from_rgb(*ink_on(ink.rgb))
+        elif self.depth is Depth.EIGHT_BIT:
+            text = Color.from_ansi(16 if black else 231)
+        return Style(color=text, bgcolor=self._color(ink), bold=True)
+
+    def _pair(self, upper: int, lower: int) -> tuple[str, Style]:
+        inks = [self._inks[code] for code in (max(upper, lower), min(upper, lower))]
+        for ink in inks:  # of two damaged dots the one with the larger code is the worse
+            if ink.mark and ink.mark != HATCH:
+                return ink.mark, self._damage(ink)
+        above, below = self._inks[upper], self._inks[lower]
+        if above.mark == below.mark == HATCH:
+            line = mix(above.rgb, self._foreground, 0.22)
+            color = self._color(Ink(line, nearest_256(line), 8, " "))
+            return HATCH, Style(color=color, bgcolor=self._color(above))
+        back = self._plain_background()
+        first = back if upper == 0 else self._color(above)
+        second = back if lower == 0 else self._color(below)
+        if first == second:
+            return " ", Style(bgcolor=first)
+        if first is None:  # "no colour" is a background only
+            return LOWER_HALF_BLOCK, Style(color=second, bgcolor=None)
+        return HALF_BLOCK, Style(color=first, bgcolor=second)
