@@ -1,0 +1,57 @@
+"""Sizes as qemu-img prints and reads them."""
+
+from __future__ import annotations
+
+import re
+
+from qcow.errors import UsageError
+
+_UNITS = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
+_INT64_MAX = (1 << 63) - 1
+_SHIFTS = {"": 0, "b": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50, "e": 60}
+_NUMBER = re.compile(
+    r"\+?(?:0x(?P<hex>[0-9a-f]+)|(?P<whole>[0-9]+)(?:\.(?P<fraction>[0-9]*))?)"
+    r"(?P<suffix>[bkmgtpe]?)",
+    re.IGNORECASE,
+)
+
+
+def format_size(number: int) -> str:
+    """Three significant digits and a binary unit: ``64 MiB``, ``0.977 GiB``.
+
+    The unit is the one in which the number is below 1000 (not below 1024).
+    """
+    unit = 0
+    while unit + 1 < len(_UNITS) and number >= 1000 << (10 * unit):
+        unit += 1
+    return f"{number / (1 << (10 * unit)):.3g} {_UNITS[unit]}B"
+
+
+def parse_size(text: str, name: str, low: int = 0, high: int = _INT64_MAX) -> int:
+    """Bytes from ``1536``, ``0x600``, ``1.5k``, ``10G``: powers of 1024, a fraction needs a suffix.
+
+    ``name`` says what it is the size of.  Raises UsageError in qemu-img's words.
+    """
+    value = _value(text.lstrip(" \t\n\v\f\r"))
+    if value is None:
+        raise UsageError(
+            f"Invalid {name} specified. You may use k, M, G, T, P or E suffixes for\n"
+            "kilobytes, megabytes, gigabytes, terabytes, petabytes and exabytes."
+        )
+    if not low <= value <= high:
+        raise UsageError(f"Invalid {name} specified. Must be between {low} and {high}.")
+    return value
+
+
+def _value(text: str) -> int | None:
+    found = _NUMBER.fullmatch(text)
+    if found is None:
+        return None
+    scale = 1 << _SHIFTS[found["suffix"].lower()]
+    if found["hex"]:
+        return int(found["hex"], 16) * scale
+    fraction = (found["fraction"] or "").rstrip("0")
+    if fraction and scale == 1:
+        return None
+    unit = 10 ** len(fraction)
+    return int(found["whole"]) * scale + (2 * int(fraction or 0) * scale + unit) // (2 * unit)
