@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..findings import Finding, Range, Severity
+from ..findings import Finding, Severity
 from ..layout import header_rules as rules
 from ..layout import problems as P
-from ..layout.bitmaps import BitmapDirectoryError, BitmapEntry, parse_bitmap_directory
+from ..layout.bitmaps import BitmapEntry
 from ..layout.constants import (
-    BITMAPS_VALID,
     CRYPT_LUKS,
     INT64_MAX,
-    MAX_BITMAP_DIRECTORY_BYTES,
-    MAX_BITMAPS,
-    MAX_SNAPSHOT_TABLE_BYTES,
 )
 from ..layout.extensions import (
-    BitmapsExtension,
     CryptoExtension,
     ExtensionArea,
     HeaderExtension,
@@ -28,10 +23,12 @@ from ..layout.geometry import Geometry
 from ..layout.header import Header
 from ..layout.luks import HEADER_LENGTH as LUKS_HEADER_LENGTH
 from ..layout.luks import LuksHeader, parse_luks
-from ..layout.snapshots import NeedMoreBytes, Snapshot, SnapshotEntryError, parse_snapshot
+from ..layout.snapshots import Snapshot
 from ..storage.base import Storage
 from ..storage.gate import leads_outside
 from ..text import safe
+from .bitmap_directory import read_bitmap_directory
+from .snapshot_table import read_snapshot_table
 
 _FIRST_READ = 4096
 _TABLE_READ = 64 << 10
@@ -98,8 +95,15 @@ def load(storage: Storage) -> Loaded | None:
     loaded.found += rules.data_file_findings(header, area.data_file)
     _backing(loaded, geometry, cluster, area)
     _references(loaded, storage)
-    _snapshots(loaded, geometry, storage, file_size)
-    _bitmaps(loaded, geometry, storage, area.bitmaps)
+    if not any(finding.kind is P.SNAPSHOT_TABLE_INVALID for finding in loaded.found):
+        table = read_snapshot_table(storage, header, geometry, file_size)
+        loaded.snapshots, loaded.snapshot_table_length = table.snapshots, table.length
+        loaded.found += table.problems
+    if area.bitmaps is not None:
+        directory = read_bitmap_directory(storage, header, geometry, area.bitmaps)
+        loaded.bitmaps, loaded.bitmaps_valid = directory.bitmaps, directory.valid
+        loaded.bitmap_directory = directory.place
+        loaded.found += directory.problems
     _luks(loaded, geometry, storage)
     return loaded
 
@@ -175,181 +179,6 @@ def _references(loaded: Loaded, storage: Storage) -> None:
                     P.REFERENCE_UNTRUSTED,
                     f'The {purpose} "{safe(name, 80)}" is not to be trusted: {why}.',
                     structure=purpose,
-                )
-            )
-
-
-def _snapshots(loaded: Loaded, geometry: Geometry, storage: Storage, file_size: int) -> None:
-    header = loaded.header
-    if header.nb_snapshots == 0 or any(
-        finding.kind is P.SNAPSHOT_TABLE_INVALID for finding in loaded.found
-    ):
-        return
-    table = _SnapshotTable(storage, header.snapshots_offset, file_size)
-    found: list[Snapshot] = []
-    try:
-        for index in range(header.nb_snapshots):
-            found.append(table.next(index))
-    except SnapshotEntryError as error:
-        loaded.found.append(
-            Finding(
-                P.SNAPSHOT_TABLE_INVALID,
-                f"{error.reason} {header.nb_snapshots - len(found)} of "
-                f"{header.nb_snapshots} snapshots cannot be listed.",
-                structure="snapshot table",
-            )
-        )
-    loaded.snapshots = tuple(found)
-    loaded.snapshot_table_length = table.at
-    _judge_snapshots(loaded, geometry, file_size)
-
-
-class _SnapshotTable:
-    """Reads the table in growing pieces, so that a lying count costs nothing."""
-
-    def __init__(self, storage: Storage, offset: int, file_size: int) -> None:
-        self._storage = storage
-        self._offset = offset
-        self._limit = max(0, min(MAX_SNAPSHOT_TABLE_BYTES, file_size - offset))
-        self._data = b""
-        self._base = 0  # where _data starts, relative to the table
-        self.at = 0  # relative to the table: where the next entry starts
-
-    def next(self, index: int) -> Snapshot:
-        while True:
-            try:
-                snapshot, end = parse_snapshot(
-                    self._data, self.at - self._base, index, self._offset + self._base
-                )
-            except NeedMoreBytes:
-                self._more(index)
-                continue
-            self.at = self._base + end
-            return snapshot
-
-    def _more(self, index: int) -> None:
-        have = self._base + len(self._data)
-        if have >= self._limit:
-            raise SnapshotEntryError(
-                index,
-                f"Snapshot table entry {index} is incomplete: it runs past the end of the "
-                "file or of the 64 MiB a table may have.",
-            )
-        step = max(_TABLE_READ, len(self._data))
-        rest = self._data[self.at - self._base :]
-        more = self._storage.read(self._offset + have, min(step, self._limit - have))
-        if not more:
-            self._limit = have
-        self._data = rest + more
-        self._base = self.at
-
-
-def _judge_snapshots(loaded: Loaded, geometry: Geometry, file_size: int) -> None:
-    seen: dict[tuple[bytes, bytes], int] = {}
-    for snapshot in loaded.snapshots:
-        shown = f'Snapshot {safe(snapshot.id, 20)} ("{safe(snapshot.name, 60)}")'
-        where = (Range(snapshot.entry_offset, snapshot.entry_length),)
-        fault = rules.l1_fault(snapshot.l1_table_offset, snapshot.l1_size, geometry, file_size)
-        size = loaded.header.virtual_size if snapshot.disk_size is None else snapshot.disk_size
-        if fault is None and snapshot.l1_size == 0 and size > 0:
-            fault = f"it is empty although the disk has {size} bytes"
-        if fault is not None:
-            loaded.found.append(
-                Finding(
-                    P.SNAPSHOT_ENTRY,
-                    f"{shown} cannot be read: as for its L1 table, {fault}.",
-                    structure="snapshot table",
-                    host_ranges=where,
-                )
-            )
-        odd = []
-        if snapshot.disk_size is None and geometry.version >= 3:
-            odd.append("its disk size is not recorded, which version 3 requires")
-        if size > INT64_MAX or (
-            fault is None and size > snapshot.l1_size * geometry.l2_span and snapshot.l1_size
-        ):
-            odd.append(f"its disk size {size} is more than its L1 table can map")
-        span = snapshot.l1_size * geometry.l2_span
-        if snapshot.vm_state_size > span:
-            odd.append(
-                f"its VM state of {snapshot.vm_state_size} bytes is more than its L1 table can map"
-            )
-        first = seen.setdefault((snapshot.id, snapshot.name), snapshot.index)
-        if first != snapshot.index:
-            odd.append(f"it has the same ID and name as table entry {first}")
-        loaded.found += [
-            Finding(
-                P.SNAPSHOT_ODD, f"{shown}: {phrase}.", structure="snapshot table", host_ranges=where
-            )
-            for phrase in odd
-        ]
-
-
-def _bitmaps(
-    loaded: Loaded, geometry: Geometry, storage: Storage, extension: BitmapsExtension | None
-) -> None:
-    if extension is None:
-        return
-    if not loaded.header.autoclear_features & BITMAPS_VALID:
-        loaded.found.append(
-            Finding(
-                P.BITMAPS_STALE,
-                f"{extension.nb_bitmaps} bitmap(s) are no longer valid.",
-                structure="bitmaps",
-            )
-        )
-    else:
-        loaded.bitmaps_valid = True
-    fault = _bitmaps_extension_fault(extension, geometry)
-    if fault is None:
-        loaded.bitmap_directory = (extension.directory_offset, extension.directory_size)
-        data = storage.read(extension.directory_offset, extension.directory_size)
-        if len(data) < extension.directory_size:
-            fault = "The bitmap directory is cut off by the end of the file."
-        else:
-            try:
-                loaded.bitmaps = parse_bitmap_directory(data, extension.nb_bitmaps)
-            except BitmapDirectoryError as error:
-                fault = str(error)
-    if fault is not None and loaded.bitmaps_valid:
-        loaded.found.append(Finding(P.BITMAPS_INVALID, fault, structure="bitmaps"))
-    if loaded.bitmaps_valid:
-        _judge_bitmaps(loaded, geometry)
-
-
-def _bitmaps_extension_fault(extension: BitmapsExtension, geometry: Geometry) -> str | None:
-    if geometry.version < 3:
-        return "A version 2 image cannot hold bitmaps."
-    if extension.reserved:
-        return "The reserved field of the bitmaps extension is not zero."
-    if extension.nb_bitmaps == 0:
-        return "The bitmaps extension announces no bitmap."
-    if extension.nb_bitmaps > MAX_BITMAPS:
-        return f"The bitmaps extension announces {extension.nb_bitmaps} bitmaps."
-    if extension.directory_offset % geometry.cluster_size or extension.directory_offset == 0:
-        return (
-            f"The bitmap directory offset {extension.directory_offset:#x} is not at the start "
-            "of a cluster."
-        )
-    if not 0 < extension.directory_size <= MAX_BITMAP_DIRECTORY_BYTES:
-        return f"The bitmap directory has an impossible size of {extension.directory_size} bytes."
-    return None
-
-
-def _judge_bitmaps(loaded: Loaded, geometry: Geometry) -> None:
-    for entry in loaded.bitmaps:
-        shown = f'Bitmap "{safe(entry.name, 60)}"'
-        fault = entry.fault(geometry.cluster_size, loaded.header.virtual_size)
-        if fault is not None:
-            loaded.found.append(
-                Finding(P.BITMAPS_INVALID, f"{shown} cannot be used: {fault}.", structure="bitmaps")
-            )
-        elif entry.in_use:
-            loaded.found.append(
-                Finding(
-                    P.BITMAP_INCONSISTENT,
-                    f"{shown} was not written back by the program that kept it.",
-                    structure="bitmaps",
                 )
             )
 
