@@ -149,9 +149,16 @@ class _Holes:
         """Cut the data runs of one layer where the file changes, and mark those in holes zero."""
         mine = data & (batch.depth == depth)
         begin, end = batch.host, batch.host + batch.length
+        low = np.searchsorted(self._starts, begin[mine].min(), side="right") - 1
+        if low + 1 == len(self._starts) or end[mine].max() <= self._starts[low + 1]:
+            batch.flags[mine] |= _RECURSE | _ZERO if self._is_hole[low] else _RECURSE
+            return batch, data
         first = np.searchsorted(self._starts, begin, side="right") - 1
         last = np.searchsorted(self._starts, end, side="left") - 1
         pieces = np.where(mine, last - first + 1, 1)
+        if int(pieces.max()) == 1:
+            batch.flags[mine] |= np.where(self._is_hole[first[mine]], _RECURSE | _ZERO, _RECURSE)
+            return batch, data
         owner = np.repeat(np.arange(len(begin)), pieces)
         number = np.arange(len(owner)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
         mine = mine[owner]
