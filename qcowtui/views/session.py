@@ -2,15 +2,15 @@
 
 A :class:`Session` is opened from the first bytes of the file, so that a screen can be painted at
 once; jobs (:mod:`qcowtui.views.jobs`) then fill one :class:`Part` after the other from a worker
-thread.  A job writes a finished value with one assignment and never changes it afterwards (the maps,
-which grow while they are scanned, say so themselves), so a screen may read at any time.
+thread.  A job writes a finished value with one assignment and never changes it afterwards (the
+maps, which grow while they are scanned, are made for that), so a screen may read at any time.
 
 Neither Textual nor numpy is imported here: opening is what the first paint waits for.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -24,18 +24,24 @@ from qcow.storage.holders import Holder
 from qcow.storage.local import LocalFile, open_local
 from qcow.storage.locks import ImageLock, LockMode, LockState, probe
 
-from .selection import Selection
+from .jumplist import JumpList
+from .selection import ACTIVE, Selection
 
 if TYPE_CHECKING:
+    from qcow.inspect.fragmentation import Fragmentation
+
     from qcow.chain import Chain, DependentSearch, LayerInfo
     from qcow.inspect.ancestry import Ancestry
     from qcow.inspect.check import CheckResult
-    from qcow.inspect.fragmentation import Fragmentation
     from qcow.inspect.owners import OwnerMap
     from qcow.inspect.sharing import Sharing
     from qcow.inspect.space import Space
 
     from .pyramid import ClassPyramid, RefcountPyramid
+
+
+#: What a map of a raw image is divided into.
+DEFAULT_CLUSTER_SIZE = 65536
 
 
 class Part(Enum):
@@ -98,6 +104,7 @@ class Session:
     dependents: DependentSearch | None = None
     fragmentation: Fragmentation | None = None
     selection: Selection = field(default_factory=Selection)
+    jumps: JumpList = field(default_factory=JumpList)
     order: Order = Order.HOST
     states: dict[Part, PartState] = field(default_factory=dict)
     failures: dict[Part, str] = field(default_factory=dict)  # sentences, safe to show
@@ -111,6 +118,14 @@ class Session:
         return self.image if isinstance(self.image, Image) else None
 
     @property
+    def cluster_size(self) -> int:
+        """Bytes of a cluster; for a raw image, or without a usable header, the default size."""
+        image = self.qcow2
+        if image is None or image.geometry is None:
+            return DEFAULT_CLUSTER_SIZE
+        return image.geometry.cluster_size
+
+    @property
     def findings(self) -> tuple[Finding, ...]:
         """What is notable so far: found on opening, by the check, and by following the chain."""
         found = self.image.problems if self.check is None else self.check.findings
@@ -118,6 +133,34 @@ class Session:
 
     def state_of(self, part: Part) -> PartState:
         return self.states.get(part, PartState.UNKNOWN)
+
+    def glance(self, place: Selection) -> Selection:
+        """``place`` with what the maps in memory say at once; reads no file."""
+        image = self.qcow2
+        if image is not None and place.guest_offset is not None and image.geometry is not None:
+            geometry = image.geometry
+            cluster = place.guest_offset >> geometry.cluster_bits
+            place = replace(
+                place,
+                guest_offset=cluster << geometry.cluster_bits,
+                l1_index=cluster // geometry.l2_entries,
+                l2_index=cluster % geometry.l2_entries,
+            )
+        host = place.host_cluster
+        if host is None:
+            guest_map = self.guest_map
+            if guest_map is not None and place.guest_offset is not None and place.state == ACTIVE:
+                cluster = place.guest_offset // self.cluster_size
+                if cluster < guest_map.total:
+                    place = replace(place, cluster_class=guest_map.class_of(cluster))
+            return place
+        if self.host_map is not None and host < self.host_map.total:
+            place = replace(place, cluster_class=self.host_map.class_of(host))
+        if self.refcounts is not None and host < self.refcounts.total:
+            held = self.refcounts.refcount_of(host)
+            if held is not None:
+                place = replace(place, refcount=held[0])
+        return place
 
     def close(self) -> None:
         """Let go of every file."""
