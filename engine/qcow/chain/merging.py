@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..disk import ExtentBatch, ExtentKind
 from ..image.mapping import merge_runs, select
+from .intersect import clip, cut_at, end_of, union
 
 if TYPE_CHECKING:
     from .layer import Layer
@@ -59,7 +60,7 @@ def _filled(layers: Sequence[Layer], level: int, batch: ExtentBatch) -> Iterator
         if first > done:
             yield select(batch, slice(done, first))
         group = select(batch, slice(first, last + 1))
-        begin, end = int(group.start[0]), int(group.start[-1] + group.length[-1])
+        begin, end = int(group.start[0]), end_of(group)
         if begin < size:
             for under in chain_runs(layers, begin, min(end, size), level + 1):
                 yield _overlaid(group, under)
@@ -81,45 +82,21 @@ def _groups(batch: ExtentBatch, gaps: NDArray[np.intp]) -> Iterator[tuple[int, i
 
 def _overlaid(over: ExtentBatch, under: ExtentBatch) -> ExtentBatch:
     """``under`` where ``over`` has gaps, ``over`` elsewhere, in the range ``under`` covers."""
-    begin, end = int(under.start[0]), int(under.start[-1] + under.length[-1])
+    begin, end = int(under.start[0]), end_of(under)
     over = clip(over, begin, end)
     gap = over.kind == ExtentKind.UNALLOCATED
     if not gap.any():
         return over
     if len(over.start) == 1:
         return under
-    owner = np.searchsorted(over.start, under.start, side="right") - 1
-    inside = gap[owner] & (under.start != over.start[owner])
-    cuts = np.concatenate((over.start, under.start[inside]))
-    cuts.sort(kind="stable")  # two sorted halves: merging them is linear
-    upper = np.searchsorted(over.start, cuts, side="right") - 1
-    length = np.diff(cuts, append=end)
-    through = gap[upper]
-    lower = np.searchsorted(under.start, cuts, side="right") - 1
-    kind = np.where(through, under.kind[lower], over.kind[upper])
-    depth = np.where(through, under.depth[lower], over.depth[upper])
-    host = np.where(
-        through,
-        advanced(under.host[lower], cuts - under.start[lower]),
-        advanced(over.host[upper], cuts - over.start[upper]),
+    inside = gap[np.searchsorted(over.start, under.start, side="right") - 1]
+    starts = union(over.start, under.start[inside])
+    upper, lower = cut_at(over, starts, end), cut_at(under, starts, end)
+    through = upper.kind == ExtentKind.UNALLOCATED
+    return merge_runs(
+        starts,
+        upper.length,
+        np.where(through, lower.kind, upper.kind),
+        np.where(through, lower.host, upper.host),
+        np.where(through, lower.depth, upper.depth),
     )
-    return merge_runs(cuts, length, kind, host, depth)
-
-
-def advanced(host: NDArray[np.int64], by: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Host offsets ``by`` bytes further into their runs; -1 stays -1."""
-    return np.where(host >= 0, host + by, host)
-
-
-def clip(batch: ExtentBatch, start: int, stop: int) -> ExtentBatch:
-    """The runs of ``batch`` within ``[start, stop)``, those at its ends cut to it.
-
-    The range must touch the batch.
-    """
-    ends = batch.start + batch.length
-    first = int(np.searchsorted(ends, start, side="right"))
-    last = int(np.searchsorted(batch.start, stop, side="left"))
-    part = select(batch, slice(first, last))
-    begin = np.maximum(part.start, start)
-    length = np.minimum(ends[first:last], stop) - begin
-    return part._replace(start=begin, length=length, host=advanced(part.host, begin - part.start))
