@@ -31,9 +31,7 @@ def gate_of(arguments: Arguments) -> Gate:
 
 
 @contextmanager
-def opened(
-    path: str, arguments: Arguments, *, format_key: str = FORMAT.key
-) -> Iterator[AnyImage]:
+def opened(path: str, arguments: Arguments, *, format_key: str = FORMAT.key) -> Iterator[AnyImage]:
     """The image at ``path`` for the time of the block.  Raises NotOpened."""
     image = open_named(path, arguments.get(format_key), lock_mode(arguments))
     try:

@@ -94,10 +94,11 @@ class Output:
         """Drop what is held back: nobody reads it, or it cannot be written."""
         self._pieces.clear()
         self._length = 0
-        if self._stdout is not None and self._stdout is sys.__stdout__:
+        real = sys.__stdout__
+        if real is not None and self._stdout is real:
             # Else the interpreter would try again, and complain, when it ends.
             null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, self._stdout.fileno())
+            os.dup2(null, real.fileno())
             os.close(null)
 
     def _release(self) -> None:

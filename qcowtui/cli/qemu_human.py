@@ -25,7 +25,7 @@ def info_lines(info: JsonObject, snapshots: tuple[Snapshot, ...]) -> list[str]:
     if info.get("encrypted"):
         lines.append("encrypted: yes")
     if "cluster-size" in info:
-        lines.append(f"cluster_size: {info['cluster-size']}")
+        lines.append(f"cluster_size: {_text(info['cluster-size'])}")
     if info.get("dirty-flag"):
         lines.append("cleanly shut down: no")
     if "backing-filename" in info:

@@ -31,9 +31,8 @@ def qdict(members: JsonObject) -> JsonObject:
     Where two keys share a bucket the one put in last comes first, so ``members`` has to be in the
     order of QEMU's schema.
     """
-    # sorted() is stable: reversing first puts later keys of the same bucket in front.
-    keys = sorted(reversed(members), key=_bucket)
-    return {key: _deep(members[key]) for key in keys}
+    backwards = list(members)[::-1]  # sorting is stable: later keys of a bucket stay in front
+    return {key: _deep(members[key]) for key in sorted(backwards, key=_bucket)}
 
 
 def _deep(value: Json) -> Json:

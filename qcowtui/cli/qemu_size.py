@@ -53,5 +53,5 @@ def _value(text: str) -> int | None:
     fraction = (found["fraction"] or "").rstrip("0")
     if fraction and scale == 1:
         return None
-    unit = 10 ** len(fraction)
+    unit: int = 10 ** len(fraction)
     return int(found["whole"]) * scale + (2 * int(fraction or 0) * scale + unit) // (2 * unit)

@@ -17,9 +17,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
         "compare",
         "measure",
     ),
-    "What only qcowtui answers": (
-        "header",
-    ),
+    "What only qcowtui answers": ("header",),
 }
 NAMES: Final = tuple(name for names in GROUPS.values() for name in names)
 

@@ -1,1 +1,1 @@
-VERB=None
+VERB = None

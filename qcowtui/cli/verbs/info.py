@@ -2,77 +2,52 @@
 
 from __future__ import annotations
 
-from qcow.errors import QcowError, ReferenceMissing
-from qcow.image.image import Image
-from qcow.opening import AnyImage, open_storage
-from qcow.storage.gate import Gate
-from qcow.storage.locks import ImageLock, LockMode
-from qcow.text import safe
+from qcow.errors import ReferenceMissing, ReferenceRefused
+from qcow.opening import AnyImage
 
 from .. import exit_codes
-from ..opening import NotOpened, gate_of, lock_mode, open_named, require_readable
-from ..options import COMMON, FOLLOW, FORMAT, OUTPUT, Arguments, Option, one_operand, wants_json
+from ..opening import gate_of, lock_mode, opened, require_readable
+from ..options import COMMON, FOLLOW, OUTPUT, Arguments, Option, one_operand, wants_json
 from ..output import Output
 from ..qemu_human import info_lines
 from ..qemu_info import image_info
 from ..qemu_json import Json, dumps, qdict
 from ..verb import Verb
 
-#: Layers followed at most; every one is a file that is held open.
-_MAX_LAYERS = 256
+_CHAIN = "backing-chain"
 
 
 def run(arguments: Arguments, output: Output) -> int:
     path = one_operand(arguments)
     as_json = wants_json(arguments)
-    lock = lock_mode(arguments)
-    first = open_named(path, arguments.get(FORMAT.key), lock)
-    layers: list[AnyImage] = [first]
-    try:
-        require_readable(first)
-        if arguments.has("backing-chain"):
-            _follow(layers, gate_of(arguments), lock)
-        infos = [qdict(image_info(image)) for image in layers]
-        if as_json:
-            whole: Json = list(infos) if arguments.has("backing-chain") else infos[0]
-            output.line(dumps(whole))
-        else:
-            for number, (image, info) in enumerate(zip(layers, infos, strict=True)):
-                if number:
-                    output.line()
-                output.lines(info_lines(info, getattr(image, "snapshots", ())))
-    finally:
-        for image in layers:
-            image.close()
+    with opened(path, arguments) as image:
+        require_readable(image)
+        if not arguments.has(_CHAIN):
+            _print([image], output, as_json=as_json, as_list=False)
+            return exit_codes.OK
+        from qcow.chain import LayerStatus, open_chain
+
+        with open_chain(image, gate_of(arguments), lock=lock_mode(arguments)) as chain:
+            for layer in chain.layers:
+                if layer.image is None:
+                    refused = layer.status is LayerStatus.REFUSED
+                    raise (ReferenceRefused if refused else ReferenceMissing)(layer.reason)
+                require_readable(layer.image)
+            images = [layer.image for layer in chain.layers if layer.image is not None]
+            _print(images, output, as_json=as_json, as_list=True)
     return exit_codes.OK
 
 
-def _follow(layers: list[AnyImage], gate: Gate, lock: LockMode) -> None:
-    """Open the backing files below ``layers[0]``, as far as ``gate`` lets it."""
-    seen = {layers[0].storage.identity()}
-    while isinstance(image := layers[-1], Image) and image.backing is not None:
-        below = _open_backing(image, gate, lock)
-        layers.append(below)
-        if below.storage.identity() in seen:
-            raise ReferenceMissing(
-                f"Backing file '{safe(below.name)}' creates an infinite loop."
-            )
-        if len(layers) > _MAX_LAYERS:
-            raise ReferenceMissing(f"The backing chain is longer than {_MAX_LAYERS} images.")
-        seen.add(below.storage.identity())
-        require_readable(below)
-
-
-def _open_backing(image: Image, gate: Gate, lock: LockMode) -> AnyImage:
-    assert image.backing is not None
-    stated = image.backing.format
-    storage = gate.open_reference(image.storage, image.backing.name, stated, "backing file")
-    try:
-        ImageLock().acquire(storage.fileno(), lock, storage.name)
-        return open_storage(storage, format=stated.decode("latin-1") if stated else None)
-    except QcowError as error:
-        storage.close()
-        raise NotOpened(f"Could not open '{safe(storage.name)}': {error}") from error
+def _print(images: list[AnyImage], output: Output, *, as_json: bool, as_list: bool) -> None:
+    infos = [qdict(image_info(image)) for image in images]
+    if as_json:
+        whole: Json = [*infos] if as_list else infos[0]
+        output.line(dumps(whole))
+        return
+    for number, (image, info) in enumerate(zip(images, infos, strict=True)):
+        if number:
+            output.line()
+        output.lines(info_lines(info, getattr(image, "snapshots", ())))
 
 
 VERB = Verb(
@@ -82,7 +57,7 @@ VERB = Verb(
     (
         *COMMON,
         OUTPUT,
-        Option("backing-chain", help="Go on with the backing file, and the one below it, ..."),
+        Option(_CHAIN, help="Go on with the backing file, and the one below it, ..."),
         FOLLOW,
     ),
     run,
