@@ -18,6 +18,7 @@ from qcow import opening
 from qcow.errors import LockedError
 from qcow.findings import Finding
 from qcow.image.image import Image
+from qcow.inspect.classes import ClusterClass
 from qcow.opening import AnyImage
 from qcow.storage.gate import Gate
 from qcow.storage.holders import Holder
@@ -130,6 +131,13 @@ class Session:
         """What is notable so far: found on opening, by the check, and by following the chain."""
         found = self.image.problems if self.check is None else self.check.findings
         return (*found, *(() if self.chain is None else self.chain.problems))
+
+    @property
+    def has_problem_clusters(self) -> bool:
+        """Whether any cluster read so far is leaked, corrupt or overlapping."""
+        if self.host_map is None:
+            return False
+        return bool(self.host_map.counts[ClusterClass.LEAKED :].any())
 
     def state_of(self, part: Part) -> PartState:
         return self.states.get(part, PartState.UNKNOWN)

@@ -3,7 +3,12 @@
 A pane is a bordered container.  It reads ``self.session`` and is told what changed
 (:meth:`Pane.part_changed`, :meth:`Pane.selection_changed`); it never starts work and never speaks
 to another pane.  What the user picks in it goes out as a message (:class:`Pane.Select`,
-:class:`Pane.Jump`, :class:`Pane.Inspect`), which the dashboard turns into the one selection.
+:class:`Pane.Jump`, :class:`Pane.Inspect`, :class:`Pane.Show`), which the dashboard turns into the
+one selection.
+
+Keys come from the registry of commands.  Moving, paging, ``enter`` and ``/`` are the same in every
+pane: they reach the focused widget through the methods of :class:`Navigable`.  Commands of a scope
+of its own (``SCOPE``) call ``action_`` methods of the pane.
 
 Text that may hold anything out of an image reaches a widget as ``textual.content.Content`` or
 ``rich.text.Text``, never as a string in which markup would be parsed.
@@ -12,33 +17,61 @@ Text that may hold anything out of an image reaches a widget as ``textual.conten
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
+from textual import on
 from textual.containers import Vertical
 from textual.message import Message
 from textual.widget import Widget
 
+from ...commands.command import Scope
 from ...views.selection import Selection
 from ...views.session import Part, Session
+from ..bindings import bindings_for, why_not
+from ..widgets.filter_line import FilterLine
+
+
+@runtime_checkable
+class Navigable(Protocol):
+    """A widget that understands the keys for moving (map, list, tree, hex view)."""
+
+    def action_move(self, right: int, down: int) -> None: ...
+
+    def action_page(self, pages: int) -> None: ...
+
+    def action_home(self) -> None: ...
+
+    def action_end(self) -> None: ...
 
 
 class Pane(Vertical):
     """Base of the panes.
 
-    Class variables: ``TITLE`` in the border, ``SCOPE`` the name of its commands' scope in the
-    registry (``"map"``, ``"snapshots"``, ...), ``HELP`` a few plain sentences for the help screen:
-    what is shown, what the words mean, what one can do here.
+    ``TITLE`` is in the border, ``TAB`` (shorter) in the line of tabs.  ``HELP`` are plain sentences
+    for the help screen: what is shown, what the words mean, what one can do.  ``SCOPE`` is the
+    scope of commands the pane has beside the common ones.  A ``FILTERABLE`` pane is given what the
+    user types after ``/`` (:meth:`filter_changed`).
     """
 
     TITLE: ClassVar[str] = ""
-    SCOPE: ClassVar[str] = ""
+    TAB: ClassVar[str] = ""
     HELP: ClassVar[str] = ""
-    #: Parts that make :meth:`part_changed` worth calling; the image itself always counts.
-    PARTS: ClassVar[frozenset[Part]] = frozenset()
+    SCOPE: ClassVar[Scope | None] = None
+    FILTERABLE: ClassVar[bool] = False
+    BINDINGS = bindings_for(Scope.PANE)
 
     DEFAULT_CSS = """
-    Pane { border: round $panel-lighten-2; border-title-color: $text-muted; padding: 0 1; }
-    Pane:focus-within, Pane:focus { border: round $accent; border-title-color: $accent; }
+    Pane {
+        border: round $foreground 30%;
+        border-title-color: $foreground 70%;
+        border-subtitle-color: $text-muted;
+        padding: 0 1;
+    }
+    Pane:focus-within, Pane:focus {
+        border: round $accent;
+        border-title-color: $text-accent;
+        border-title-style: bold;
+    }
     """
 
     @dataclass
@@ -49,9 +82,13 @@ class Pane(Vertical):
 
     @dataclass
     class Jump(Message):
-        """Go to a place that is not next to the last one: it enters the jump list, maps scroll."""
+        """Go to a place that is not next to the last one: it enters the jump list, maps scroll.
+
+        With ``show`` the map is shown and focused as well.
+        """
 
         selection: Selection
+        show: bool = False
 
     @dataclass
     class Inspect(Message):
@@ -59,30 +96,135 @@ class Pane(Vertical):
 
         selection: Selection
 
-    def __init__(
-        self, session: Session, number: int | None = None, *, id: str | None = None
-    ) -> None:
+    @dataclass
+    class Show(Message):
+        """Show another pane, by its id: ``"findings"``, ``"map"``, ..."""
+
+        pane: str
+
+    @dataclass
+    class Compare(Message):
+        """Draw the difference between two states: ``active``, ``snapshot:ID``, ``layer:N``."""
+
+        one: str
+        other: str
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        if cls.SCOPE is not None and "BINDINGS" not in cls.__dict__:
+            cls.BINDINGS = bindings_for(cls.SCOPE)
+        super().__init_subclass__(**options)
+
+    def __init__(self, session: Session, number: int | None = None, *, id: str) -> None:
         """``number`` is the key that focuses the pane, None where it has none."""
         super().__init__(id=id)
         self.session = session
         self.number = number
-        self.border_title = self.heading
+        self.retitle()
 
-    @property
-    def heading(self) -> str:
-        """The title in the border (own words only, no image text)."""
-        return self.TITLE if self.number is None else f"{self.number} {self.TITLE}"
+    # ---- what a pane overrides
+
+    def part_changed(self, part: Part) -> None:
+        """``part`` of the session holds more than before, or was forgotten: repaint it.
+
+        Only called while the pane is mounted; what it shows when mounted it reads in ``on_mount``.
+        """
+
+    def selection_changed(self, selection: Selection) -> None:
+        """The shared selection changed, in this pane or elsewhere, or more is known of it."""
+
+    def filter_changed(self, text: str) -> None:
+        """Show only what matches ``text`` (everything when it is empty)."""
 
     @property
     def focus_target(self) -> Widget:
         """The widget that gets the focus when the pane is asked to take it."""
         for child in self.query("*"):
-            if child.focusable:
+            if child.focusable and not isinstance(child, FilterLine):
                 return child
         return self
 
-    def part_changed(self, part: Part) -> None:
-        """``part`` of the session holds more than before, or was forgotten: repaint it."""
+    # ---- titles
 
-    def selection_changed(self, selection: Selection) -> None:
-        """The shared selection changed, in this pane or elsewhere, or more is known of it."""
+    def retitle(self, addition: str = "", subtitle: str = "") -> None:
+        """Put the title into the border; the additions are our own words, never image text."""
+        title = self.TITLE if self.number is None else f"{self.number} {self.TITLE}"
+        self.border_title = f"{title}  {addition}" if addition else title
+        self.border_subtitle = subtitle
+
+    # ---- keys
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "filter" and not self.FILTERABLE:
+            return None
+        return None if why_not(action, parameters, self.session) else True
+
+    @property
+    def _navigable(self) -> Navigable | None:
+        for widget in (self.screen.focused, self.focus_target):
+            if widget is not None and widget is not self and isinstance(widget, Navigable):
+                return widget
+        return None
+
+    def action_move(self, right: int, down: int) -> None:
+        if (target := self._navigable) is not None:
+            target.action_move(right, down)
+        else:
+            self.scroll_relative(x=right, y=down, animate=False)
+
+    def action_page(self, pages: int) -> None:
+        if (target := self._navigable) is not None:
+            target.action_page(pages)
+        else:
+            self.scroll_relative(y=pages * max(1, self.size.height - 1), animate=False)
+
+    def action_home(self) -> None:
+        if (target := self._navigable) is not None:
+            target.action_home()
+        else:
+            self.scroll_home(animate=False)
+
+    def action_end(self) -> None:
+        if (target := self._navigable) is not None:
+            target.action_end()
+        else:
+            self.scroll_end(animate=False)
+
+    def action_activate(self) -> None:
+        """Look closer: the focused widget's own ``action_activate`` or ``action_toggle``."""
+        focused = self.screen.focused
+        for name in ("action_activate", "action_toggle"):
+            method = getattr(focused, name, None)
+            if focused is not self and method is not None:
+                method()
+                break
+
+    def action_filter(self) -> None:
+        """Open the line to type a filter in."""
+        lines = self.query(FilterLine)
+        if lines:
+            lines.first().focus()
+        else:
+            self.mount(FilterLine())
+
+    @on(FilterLine.Typed)
+    def _filter_typed(self, event: FilterLine.Typed) -> None:
+        event.stop()
+        self.filter_changed(event.text)
+
+    @on(FilterLine.Done)
+    def _filter_done(self, event: FilterLine.Done) -> None:
+        event.stop()
+        if not event.keep:
+            self.filter_changed("")
+            event.line.remove()
+        self.focus_target.focus()
+
+    def escape(self) -> bool:
+        """Leave what is transient in this pane (a filter); whether there was anything."""
+        lines = self.query(FilterLine)
+        if not lines:
+            return False
+        self.filter_changed("")
+        lines.first().remove()
+        self.focus_target.focus()
+        return True

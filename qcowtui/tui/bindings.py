@@ -1,0 +1,57 @@
+"""Key bindings and their state, from the registry of commands."""
+
+from __future__ import annotations
+
+from textual.binding import Binding, BindingType
+
+from ..commands.command import Command, Scope
+from ..commands.keymap import Keymap
+from ..commands.keys import shown_key
+from ..commands.registry import COMMANDS, commands_in
+from ..views.session import Session
+
+_BY_ACTION: dict[str, list[Command]] = {}
+for _command in COMMANDS:
+    _BY_ACTION.setdefault(_command.action, []).append(_command)
+
+
+def bindings_for(*scopes: Scope) -> list[BindingType]:
+    """The bindings of all commands of some scopes; a keymap can move each by its id."""
+    return [
+        Binding(
+            ",".join(command.keys),
+            command.action,
+            command.label or command.title,
+            show=bool(command.label),
+            tooltip=command.doc,
+            id=command.id,
+            priority=command.id in _FIRST,
+        )
+        for command in commands_in(*scopes)
+        if command.keys
+    ]
+
+
+#: What Textual itself binds on screens, and what must win over it.
+_FIRST = frozenset({"view.next_pane", "view.previous_pane"})
+
+
+def textual_keymap(keymap: Keymap) -> dict[str, str]:
+    """A keymap as ``App.set_keymap`` wants it: keys by binding id."""
+    return {id: ",".join(keys) for id, keys in keymap.keys.items()}
+
+
+def why_not(action: str, parameters: tuple[object, ...], session: Session | None) -> str | None:
+    """Why the command behind an action cannot be used now; None for any other action."""
+    name = action if not parameters else f"{action}({', '.join(map(repr, parameters))})"
+    for command in _BY_ACTION.get(name, ()):
+        reason = command.why_not(session)
+        if reason is not None:
+            return reason
+    return None
+
+
+def key_of(keymap: Keymap, command: Command) -> str:
+    """The first key of a command for people, empty where it has none."""
+    keys = keymap.keys_of(command.id)
+    return shown_key(keys[0]) if keys else ""
