@@ -2,7 +2,8 @@
 
 Three sizes: a *cluster* of the image; a *cell*, which stands for 2**zoom clusters (a power of two);
 a *dot*, the smallest thing the screen can colour (half a character).  Zoomed out, a cell is a dot.
-Zoomed in beyond one cluster to the dot (negative zoom) a cell is one cluster and a square of dots.
+Zoomed in beyond one cluster to the dot (negative zoom) a cell is one cluster and 2**-zoom dots,
+square or half a square.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import numpy as np
 
 from .curves import Curve, Hilbert, Linear
 
-#: Largest square a cluster is drawn as: 2**3 dots wide.
-MIN_ZOOM: Final = -3
+#: A cluster is drawn at most 2**6 dots large: eight characters wide.
+MIN_ZOOM: Final = -6
 
 
 class ProblemSource(Protocol):
@@ -64,12 +65,12 @@ class Viewport:
     @property
     def cell_width(self) -> int:
         """Characters that a cell is wide."""
-        return 1 << max(0, -self.zoom)
+        return self._cell_size_at(self.zoom)[0]
 
     @property
     def cell_height(self) -> int:
-        """Dots that a cell is high: what looks square."""
-        return max(1, self.cell_width * self.dots_per_line // 2)
+        """Dots that a cell is high."""
+        return self._cell_size_at(self.zoom)[1]
 
     @property
     def curve(self) -> Curve:
@@ -82,17 +83,22 @@ class Viewport:
 
     def _lines_at(self, zoom: int) -> int:
         cells = -(-self.total // (1 << max(0, zoom)))
-        dots = self._curve_at(zoom).rows(cells) * self._cell_height_at(zoom)
+        dots = self._curve_at(zoom).rows(cells) * self._cell_size_at(zoom)[1]
         return -(-dots // self.dots_per_line)
 
-    def _cell_height_at(self, zoom: int) -> int:
-        return max(1, (1 << max(0, -zoom)) * self.dots_per_line // 2)
+    def _cell_size_at(self, zoom: int) -> tuple[int, int]:
+        """Characters wide and dots high; a step of zoom doubles the side that looks shorter."""
+        steps = max(0, -zoom)
+        if self.dots_per_line == 2:  # a dot is a square
+            return 1 << steps // 2, 1 << (steps + 1) // 2
+        return 1 << (steps + 1) // 2, 1 << steps // 2
 
     def _curve_at(self, zoom: int) -> Curve:
-        columns = max(1, self.width >> max(0, -zoom))
+        width, height = self._cell_size_at(zoom)
+        columns = max(1, self.width // width)
         if not self.hilbert:
             return Linear(columns)
-        rows = max(1, self.height * self.dots_per_line // self._cell_height_at(zoom))
+        rows = max(1, self.height * self.dots_per_line // height)
         return Hilbert.fitting(columns, rows)
 
     @property

@@ -39,8 +39,8 @@ class ClusterMap(ScrollView, can_focus=True, inherit_bindings=False):
     """A map of clusters over any painter.
 
     ``cluster_size`` (bytes) turns clusters into the offsets of the labels.  ``tooltip_of`` gives
-    the text for a cluster under the mouse.  ``depth`` and ``glyphs`` are found out from the terminal
-    where they are None; ``glyphs`` True draws one ASCII character a cell.
+    the text for a cluster under the mouse.  ``depth`` and ``glyphs`` are found out from the
+    terminal where they are None; ``glyphs`` True draws one ASCII character a cell.
     """
 
     ALLOW_SELECT = False
@@ -51,6 +51,9 @@ class ClusterMap(ScrollView, can_focus=True, inherit_bindings=False):
         overflow-x: hidden;
         overflow-y: scroll;
         scrollbar-size-vertical: 1;
+        scrollbar-background: $background;
+        scrollbar-background-hover: $background;
+        scrollbar-background-active: $background;
     }
     """
 
@@ -123,9 +126,9 @@ class ClusterMap(ScrollView, can_focus=True, inherit_bindings=False):
         """``1 cell = 4 MiB = 64 clusters``."""
         view = self.viewport
         if view.zoom < 0:
-            lines = max(1, view.cell_height // view.dots_per_line)
-            cluster = units.size(self.cluster_size)
-            return f"1 cluster = {cluster} = {view.cell_width}×{lines} characters"
+            lines = view.cell_height // view.dots_per_line
+            drawn = units.plural(view.cell_width * lines, "character")
+            return f"1 cluster = {units.size(self.cluster_size)} = {drawn}"
         count = view.clusters_per_cell
         size = units.size(count * self.cluster_size)
         return f"1 cell = {size} = {units.plural(count, 'cluster')}"
@@ -257,10 +260,11 @@ class ClusterMap(ScrollView, can_focus=True, inherit_bindings=False):
 
     def _fit(self) -> None:
         """Room for labels where there is room, and the rest for the viewport."""
-        wide = self.size.width >= _MIN_WIDTH_FOR_LABELS
+        self._look_now()  # knows how many dots a character shows
+        width = self.size.width - self.scrollbar_gutter.width
+        wide = width >= _MIN_WIDTH_FOR_LABELS
         self._lines.label_width = LABEL_WIDTH if wide else 0
-        dots = 1 if self._look_now().inks.glyphs else 2
-        self.viewport.resize(self.size.width - self._lines.label_width, self.size.height, dots)
+        self.viewport.resize(width - self._lines.label_width, self.size.height)
 
     def on_resize(self) -> None:
         self._change(self._fit, tell=False)
@@ -337,6 +341,10 @@ class ClusterMap(ScrollView, can_focus=True, inherit_bindings=False):
             background = self.background_colors[1]
             base, text = background.rgb, background.get_contrast_text(1.0).rgb
             inks = InkStyles(self.painter.inks(theme), theme, depth, glyphs, base, text)
+            view, dots = self.viewport, 1 if glyphs else 2
+            if view.dots_per_line != dots:
+                view.resize(view.width, view.height, dots)
+                self._lines.forget()
             if depth is Depth.NONE:
                 self._look = MapLook(inks, Style(dim=True), Style(bold=True))
             else:

@@ -40,6 +40,34 @@ class Depth(Enum):
         depths = {"standard": cls.STANDARD, "windows": cls.STANDARD, "256": cls.EIGHT_BIT}
         return depths.get(app.console.color_system or "", cls.TRUE)
 
+    def color(self, ink: Ink) -> Color:
+        """The terminal's colour nearest to an ink (with none, its default)."""
+        if self is Depth.TRUE:
+            return Color.from_rgb(*ink.rgb)
+        if self is Depth.NONE:
+            return Color.default()
+        return Color.from_ansi(ink.ansi256 if self is Depth.EIGHT_BIT else ink.ansi16)
+
+    def swatch(self, ink: Ink, width: int) -> tuple[str, Style]:
+        """A sample of an ink, with its mark if it has one."""
+        if ink.mark == HATCH:
+            line = mix(ink.rgb, ink_on(ink.rgb), 0.4)
+            color = self.color(Ink(line, nearest_256(line), 8, ""))
+            return HATCH * width, Style(color=color, bgcolor=self.color(ink))
+        if ink.mark:
+            return ink.mark.center(width), self.damage(ink)
+        return " " * width, Style(bgcolor=self.color(ink))
+
+    def damage(self, ink: Ink) -> Style:
+        """Readable text on an ink."""
+        text = ink_on(ink.rgb)
+        number = 0 if text == (0, 0, 0) else 15
+        return Style(
+            color=self.color(Ink(text, nearest_256(text), number, "")),
+            bgcolor=self.color(ink),
+            bold=True,
+        )
+
 
 class InkStyles:
     """The look of every code of one painter in one theme.
@@ -104,8 +132,8 @@ class InkStyles:
         weight = 1.0 if focused else 0.55
         rgb = mix(self._background, self._theme.cursor, weight)
         number = (15 if focused else 7) if self._theme.dark else (0 if focused else 8)
-        dot = self._color(Ink(rgb, nearest_256(rgb), number, " "))
-        other = self._color(self._inks[value & 255 if upper else value >> 8])
+        dot = self.depth.color(Ink(rgb, nearest_256(rgb), number, ""))
+        other = self.depth.color(self._inks[value & 255 if upper else value >> 8])
         return HALF_BLOCK if upper else LOWER_HALF_BLOCK, Style(color=dot, bgcolor=other)
 
     def frame(self, value: int, focused: bool) -> Style:
@@ -116,20 +144,15 @@ class InkStyles:
         ink = self._inks[value & 255]
         line = ink_on(ink.rgb) if focused else mix(ink.rgb, ink_on(ink.rgb), 0.6)
         number = 0 if line == (0, 0, 0) else 15
-        color = self._color(Ink(line, nearest_256(line), number, " "))
+        color = self.depth.color(Ink(line, nearest_256(line), number, ""))
         return Style(color=color, bgcolor=style.bgcolor, bold=focused)
 
     def text(self, rgb: RGB, number: int | None) -> Style:
         """Text on the widget's background; ``number`` is its colour of 16, None the default."""
         if self.depth is Depth.STANDARD:
             return Style() if number is None else Style(color=Color.from_ansi(number))
-        color = self._color(Ink(rgb, nearest_256(rgb), 0, " "))
+        color = self.depth.color(Ink(rgb, nearest_256(rgb), 0, ""))
         return Style(color=color, bgcolor=self._plain_background())
-
-    def _color(self, ink: Ink) -> Color:
-        if self.depth is Depth.TRUE:
-            return Color.from_rgb(*ink.rgb)
-        return Color.from_ansi(ink.ansi256 if self.depth is Depth.EIGHT_BIT else ink.ansi16)
 
     def _glyph(self, code: int) -> tuple[str, Style]:
         ink = self._inks[code]
@@ -137,43 +160,34 @@ class InkStyles:
         if self.depth is Depth.NONE:
             return ink.glyph, Style(bold=damage or None)
         if damage:
-            return ink.glyph, self._damage(ink)
+            return ink.glyph, self.depth.damage(ink)
         rgb = ink.rgb
         if code == 0:
             return " ", Style(bgcolor=self._plain_background())
         if ink.glyph in ".~?":  # empty cells are near the background: lift their glyph off it
             rgb = mix(self._background, self._foreground, 0.35)
             ink = Ink(rgb, nearest_256(rgb), 8, ink.glyph)
-        return ink.glyph, Style(color=self._color(ink), bgcolor=self._plain_background())
+        return ink.glyph, Style(color=self.depth.color(ink), bgcolor=self._plain_background())
 
     def _plain_background(self) -> Color | None:
         if self.depth is Depth.STANDARD:
             return None
         rgb = self._background
-        return self._color(Ink(rgb, nearest_256(rgb), 0, " "))
-
-    def _damage(self, ink: Ink) -> Style:
-        black = ink_on(ink.rgb) == (0, 0, 0)
-        text = Color.from_ansi(0 if black else 15)
-        if self.depth is Depth.TRUE:
-            text = Color.from_rgb(*ink_on(ink.rgb))
-        elif self.depth is Depth.EIGHT_BIT:
-            text = Color.from_ansi(16 if black else 231)
-        return Style(color=text, bgcolor=self._color(ink), bold=True)
+        return self.depth.color(Ink(rgb, nearest_256(rgb), 0, ""))
 
     def _pair(self, upper: int, lower: int) -> tuple[str, Style]:
         inks = [self._inks[code] for code in (max(upper, lower), min(upper, lower))]
         for ink in inks:  # of two damaged dots the one with the larger code is the worse
             if ink.mark and ink.mark != HATCH:
-                return ink.mark, self._damage(ink)
+                return ink.mark, self.depth.damage(ink)
         above, below = self._inks[upper], self._inks[lower]
         if above.mark == below.mark == HATCH:
             line = mix(above.rgb, self._foreground, 0.22)
-            color = self._color(Ink(line, nearest_256(line), 8, " "))
-            return HATCH, Style(color=color, bgcolor=self._color(above))
+            color = self.depth.color(Ink(line, nearest_256(line), 8, ""))
+            return HATCH, Style(color=color, bgcolor=self.depth.color(above))
         back = self._plain_background()
-        first = back if upper == 0 else self._color(above)
-        second = back if lower == 0 else self._color(below)
+        first = back if upper == 0 else self.depth.color(above)
+        second = back if lower == 0 else self.depth.color(below)
         if first == second:
             return " ", Style(bgcolor=first)
         if first is None:  # "no colour" is a background only

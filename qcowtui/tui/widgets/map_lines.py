@@ -1,4 +1,4 @@
-"""The text lines of a cluster map: from a painter's codes to strips, kept until something changes."""
+"""The text lines of a cluster map: from a painter's codes to strips that are kept."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class MapLines:
     def strips(
         self, first: int, last: int, painter: Painter, look: MapLook, focused: bool
     ) -> list[Strip]:
-        """The lines ``first`` ... ``last``, the cursor on them; the same objects while unchanged."""
+        """Lines ``first`` ... ``last`` with the cursor; the same objects while unchanged."""
         complete = all(line in self._kept for line in range(first, last))
         if not complete or painter.generation != self._generation:
             self._make(first, last, painter, look)
@@ -105,7 +105,7 @@ class MapLines:
         dots, height, width = view.dots_per_line, view.cell_height, view.cell_width
         top, bottom = first * dots // height, -(-last * dots // height)
         grid = self._cell_codes(top, bottom, painter)
-        if width > 1:
+        if width > 1 or height > 1:
             grid = np.repeat(np.repeat(grid, height, axis=0), width, axis=1)
         skip = first * dots - top * height
         grid = grid[skip : skip + (last - first) * dots]
@@ -145,9 +145,9 @@ class MapLines:
         """The strip of a line that the cursor's cell is on."""
         view = self.viewport
         codes, strip = self._kept[line]
-        x, y, width, _ = view.cell_box(view.cursor_cell)
+        x, y, width, height = view.cell_box(view.cursor_cell)
         first, last = view.cursor_lines
-        if width == 1:
+        if width == 1 and height < max(2, view.dots_per_line):
             upper = y % view.dots_per_line == 0
             drawn = [Segment(*look.inks.cursor(int(codes[x]), upper, focused))]
         else:
@@ -169,6 +169,8 @@ class MapLines:
 
 def _frame_row(row: int, rows: int, width: int) -> str:
     """One text line of a frame around a large cell."""
+    if width == 1:
+        return "◆"
     if rows == 1:
         return "[" + " " * (width - 2) + "]"
     if row == 0:
