@@ -1,21 +1,21 @@
 """The work that fills a session, as plain functions: no screen, run by one worker at a time.
 
 Each takes ``(session, progress, cancel)``, raises what the engine raises, and leaves what it found
-in the session.  :func:`run_job` is the one way to call them: it keeps the session's part states.
+in the session.  :mod:`qcowtui.views.work` names them and is the one way to run them.
+
+A part that is known already stays on the screen until its successor is complete.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qcow.chain import coverage, dependents, layer_infos, open_chain
 from qcow.disk import ExtentKind
-from qcow.errors import Cancelled, QcowError
 from qcow.formats.raw import RawImage
 from qcow.inspect.ancestry import ancestry
 from qcow.inspect.classes import ClusterClass
@@ -26,21 +26,9 @@ from qcow.inspect.space import space
 from qcow.jobs import CancelToken, ProgressCallback, Throttle
 from qcow.storage.holders import holders
 from qcow.storage.locks import LockMode, probe
-from qcow.text import safe
 
 from .pyramid import MAX_CLUSTERS, ClassPyramid, RefcountPyramid
-from .session import Part, PartState, Session
-
-Work = Callable[[Session, ProgressCallback, CancelToken], None]
-
-
-@dataclass(frozen=True)
-class Job:
-    """``parts`` are what it fills; ``title`` is what the progress line calls it."""
-
-    title: str
-    parts: tuple[Part, ...]
-    work: Work
+from .session import Session
 
 
 def scan_host_map(session: Session, progress: ProgressCallback, cancel: CancelToken) -> None:
@@ -48,15 +36,22 @@ def scan_host_map(session: Session, progress: ProgressCallback, cancel: CancelTo
     image = session.image
     total = min(MAX_CLUSTERS, -(-session.file.size() // session.cluster_size))
     host_map, refcounts = ClassPyramid(total), RefcountPyramid(total)
-    session.host_map, session.refcounts = host_map, refcounts
+    if session.host_map is None:
+        session.host_map, session.refcounts = host_map, refcounts
     if isinstance(image, RawImage):
         for first, lengths, classes in _raw_runs(image, session.cluster_size, cancel):
             host_map.update_runs(first, lengths, classes)
+        session.host_map = host_map
         return
 
     def publish(first: int, classes: NDArray[np.uint8]) -> None:
-        if first < total:
-            host_map.update(first, classes[: total - first])
+        if first >= total:
+            return
+        classes = classes[: total - first]
+        host_map.update(first, classes)
+        if classes.min() >= ClusterClass.FREE and classes.max() <= ClusterClass.BEYOND_END:
+            # Settled as free: where no refcount block exists, no count will be published.
+            refcounts.update(first, np.zeros(len(classes), dtype=np.uint16))
 
     def publish_counts(first: int, counts: NDArray[np.uint16], mismatch: NDArray[np.bool_]) -> None:
         if first < total:
@@ -69,6 +64,7 @@ def scan_host_map(session: Session, progress: ProgressCallback, cancel: CancelTo
         progress=progress,
         cancel=cancel,
     )
+    session.host_map, session.refcounts = host_map, refcounts
 
 
 def _raw_runs(
@@ -106,15 +102,18 @@ def scan_guest_map(session: Session, progress: ProgressCallback, cancel: CancelT
     image = session.image
     total = min(MAX_CLUSTERS, -(-image.virtual_size // session.cluster_size))
     guest_map = ClassPyramid(total)
-    session.guest_map = guest_map
+    if session.guest_map is None:
+        session.guest_map = guest_map
     if isinstance(image, RawImage):
         for first, lengths, classes in _raw_runs(image, session.cluster_size, cancel):
             guest_map.update_runs(first, lengths, classes)
+        session.guest_map = guest_map
         return
     tell = Throttle(progress)
     for first, found in guest_classes(image.active, session.owners, cancel=cancel):
         guest_map.update(first, found[: total - first])
         tell("mapping the guest disk", first + len(found), total)
+    session.guest_map = guest_map
 
 
 def compare_states(session: Session, progress: ProgressCallback, cancel: CancelToken) -> None:
@@ -171,44 +170,3 @@ def ask_holders(session: Session) -> None:
     identity = session.file.identity()
     found, session.hidden_holders = holders(session.path if identity is None else identity)
     session.holders = tuple(found)
-
-
-HOST_MAP = Job("Reading the map", (Part.HOST_MAP,), scan_host_map)
-CHECK = Job("Checking", (Part.CHECK,), run_check)
-SHARING = Job("Comparing snapshots", (Part.SHARING,), compare_states)
-GUEST_MAP = Job("Mapping the guest disk", (Part.GUEST_MAP,), scan_guest_map)
-CHAIN = Job("Following the chain", (Part.CHAIN,), follow_chain)
-FRAGMENTATION = Job("Measuring fragmentation", (Part.FRAGMENTATION,), measure_fragmentation)
-DEPENDENTS = Job("Searching this folder", (Part.CHAIN,), search_dependents)
-
-#: What runs after opening, in this order: the picture first.
-OPENING = (HOST_MAP, CHECK, SHARING, GUEST_MAP, CHAIN, FRAGMENTATION)
-
-
-def run_job(
-    job: Job, session: Session, progress: ProgressCallback, cancel: CancelToken
-) -> PartState:
-    """Run ``job``; whatever goes wrong ends as a state and a sentence in the session, not here."""
-    revision = session.revision
-    for part in job.parts:
-        session.states[part] = PartState.PARTIAL
-        session.failures.pop(part, None)
-    try:
-        job.work(session, progress, cancel)
-        state, failure = PartState.COMPLETE, None
-    except Cancelled:
-        state, failure = PartState.PARTIAL, None
-    except QcowError as error:
-        state, failure = PartState.FAILED, str(error)
-    except Exception as error:
-        state = PartState.FAILED
-        failure = (
-            f"{job.title} stopped on a defect of qcowtui itself ({type(error).__name__}: "
-            f"{safe(str(error), 200)}). The image was not changed. Please report it."
-        )
-    if revision == session.revision:
-        for part in job.parts:
-            session.states[part] = state
-            if failure is not None:
-                session.failures[part] = failure
-    return state

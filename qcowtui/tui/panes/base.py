@@ -7,8 +7,9 @@ to another pane.  What the user picks in it goes out as a message (:class:`Pane.
 one selection.
 
 Keys come from the registry of commands.  Moving, paging, ``enter`` and ``/`` are the same in every
-pane: they reach the focused widget through the methods of :class:`Navigable`.  Commands of a scope
-of its own (``SCOPE``) call ``action_`` methods of the pane.
+pane: they call ``action_move(right, down)``, ``action_page(pages)``, ``action_home()``,
+``action_end()`` and ``action_activate()`` of the focused widget, or of ``focus_target``, or else
+scroll the pane.  Commands of a scope of its own (``SCOPE``) call ``action_`` methods of the pane.
 
 Text that may hold anything out of an image reaches a widget as ``textual.content.Content`` or
 ``rich.text.Text``, never as a string in which markup would be parsed.
@@ -17,7 +18,7 @@ Text that may hold anything out of an image reaches a widget as ``textual.conten
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 from textual import on
 from textual.containers import Vertical
@@ -31,20 +32,7 @@ from ..bindings import bindings_for, why_not
 from ..widgets.filter_line import FilterLine
 
 
-@runtime_checkable
-class Navigable(Protocol):
-    """A widget that understands the keys for moving (map, list, tree, hex view)."""
-
-    def action_move(self, right: int, down: int) -> None: ...
-
-    def action_page(self, pages: int) -> None: ...
-
-    def action_home(self) -> None: ...
-
-    def action_end(self) -> None: ...
-
-
-class Pane(Vertical):
+class Pane(Vertical, can_focus=True):
     """Base of the panes.
 
     ``TITLE`` is in the border, ``TAB`` (shorter) in the line of tabs.  ``HELP`` are plain sentences
@@ -143,6 +131,10 @@ class Pane(Vertical):
                 return child
         return self
 
+    def on_focus(self) -> None:
+        if (target := self.focus_target) is not self:
+            target.focus()
+
     # ---- titles
 
     def retitle(self, addition: str = "", subtitle: str = "") -> None:
@@ -158,45 +150,34 @@ class Pane(Vertical):
             return None
         return None if why_not(action, parameters, self.session) else True
 
-    @property
-    def _navigable(self) -> Navigable | None:
+    def _act(self, name: str, *arguments: int) -> bool:
+        """Call an action of the focused widget or else of the main one; whether it has it."""
         for widget in (self.screen.focused, self.focus_target):
-            if widget is not None and widget is not self and isinstance(widget, Navigable):
-                return widget
-        return None
+            method = getattr(widget, name, None)
+            if widget is not None and widget is not self and method is not None:
+                method(*arguments)
+                return True
+        return False
 
     def action_move(self, right: int, down: int) -> None:
-        if (target := self._navigable) is not None:
-            target.action_move(right, down)
-        else:
+        if not self._act("action_move", right, down):
             self.scroll_relative(x=right, y=down, animate=False)
 
     def action_page(self, pages: int) -> None:
-        if (target := self._navigable) is not None:
-            target.action_page(pages)
-        else:
+        if not self._act("action_page", pages):
             self.scroll_relative(y=pages * max(1, self.size.height - 1), animate=False)
 
     def action_home(self) -> None:
-        if (target := self._navigable) is not None:
-            target.action_home()
-        else:
+        if not self._act("action_home"):
             self.scroll_home(animate=False)
 
     def action_end(self) -> None:
-        if (target := self._navigable) is not None:
-            target.action_end()
-        else:
+        if not self._act("action_end"):
             self.scroll_end(animate=False)
 
     def action_activate(self) -> None:
-        """Look closer: the focused widget's own ``action_activate`` or ``action_toggle``."""
-        focused = self.screen.focused
-        for name in ("action_activate", "action_toggle"):
-            method = getattr(focused, name, None)
-            if focused is not self and method is not None:
-                method()
-                break
+        """Look closer at what is under the cursor."""
+        self._act("action_activate")
 
     def action_filter(self) -> None:
         """Open the line to type a filter in."""

@@ -1,0 +1,191 @@
+"""The allocation map: what each cluster is used for, in the order of the file or of the guest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from textual.widget import Widget
+
+from ...views.selection import ACTIVE, Selection, select_guest, select_host
+from ...views.session import Order, Part, Session
+from .map_base import MapPane
+
+if TYPE_CHECKING:
+    from ...views.legend import ClassLegend
+    from ...views.painters import ClassPainter, Painter
+    from ...views.pyramid import ClassPyramid
+    from ..widgets.cluster_map import ClusterMap
+    from ..widgets.legend import Legend
+    from ..widgets.overview_strip import OverviewStrip
+
+
+class AllocationPane(MapPane):
+    """The map with its overview strip and legend."""
+
+    TITLE = "Allocation"
+    TAB = "Map"
+    FILTERABLE = True
+    PARTS = frozenset({Part.HOST_MAP, Part.GUEST_MAP, Part.DIFF})
+    HELP = (
+        "Each cell stands for one or more clusters, the pieces an image is divided into. The "
+        "colour says what they are used for, the brightness how much of the cell is in use; a "
+        "cell with damage shows the damage, however small.\n\n"
+        "In the order of the host file you see where things lie in the file. In guest order (v) "
+        "you see the disk as the guest does: dark cells hold nothing in this file.\n\n"
+        "The strip below is always the whole image: the bright part is what the map shows, ▲ "
+        "marks damage. The legend counts every class; pick one there to see it alone."
+    )
+    DEFAULT_CSS = """
+    AllocationPane > OverviewStrip { margin: 0 1; }
+    AllocationPane > Legend { margin: 0 1; max-height: 4; }
+    """
+
+    def __init__(self, session: Session, number: int | None = None, *, id: str) -> None:
+        super().__init__(session, number, id=id)
+        self._painters: dict[Order, ClassPainter] = {}
+        self._legends: dict[Order, ClassLegend] = {}
+
+    # ---- what is drawn
+
+    def _pyramid(self) -> ClassPyramid | None:
+        if self.session.order is Order.GUEST:
+            return self.session.guest_map
+        return self.session.host_map
+
+    def painter(self) -> Painter | None:
+        pyramid = self._pyramid()
+        if pyramid is None:
+            return None
+        order = self.session.order
+        kept = self._painters.get(order)
+        if kept is None or kept.pyramid is not pyramid:
+            from ...views.legend import ClassLegend
+            from ...views.painters import ClassPainter
+
+            painter = self._painters[order] = ClassPainter(pyramid)
+            picked = self._legends[order].picked if order in self._legends else ()
+            self._legends[order] = ClassLegend(painter)
+            for member in picked:
+                self._legends[order].toggle(member)
+        return self._painters[order]
+
+    def extras(self, map_: ClusterMap) -> list[Widget]:
+        from ..widgets.legend import Legend
+        from ..widgets.overview_strip import OverviewStrip
+
+        return [
+            OverviewStrip(map_.painter),
+            Legend(self._legends[self.session.order], self.session.cluster_size),
+        ]
+
+    def part_changed(self, part: Part) -> None:
+        if part not in self.PARTS and part is not Part.IMAGE:
+            return
+        self.redraw()
+        order_part = Part.GUEST_MAP if self.session.order is Order.GUEST else Part.HOST_MAP
+        state = self.session.state_of(order_part)
+        self.failed(state, self.session.failures.get(order_part, ""))
+
+    def redraw(self) -> None:
+        super().redraw()
+        map_ = self.map
+        if map_ is None:
+            return
+        for strip in self._strips:
+            if strip.painter is not map_.painter:
+                strip.set_painter(map_.painter)
+            else:
+                strip.data_changed()
+        for legend in self._legend_widgets:
+            source = self._legends[self.session.order]
+            if legend.source is not source:
+                legend.set_source(source, self.session.cluster_size)
+            else:
+                legend.data_changed()
+        self._tell_view()
+
+    # ---- the widgets below the map, which come with it
+
+    @property
+    def _strips(self) -> list[OverviewStrip]:
+        from ..widgets.overview_strip import OverviewStrip
+
+        return list(self.query(OverviewStrip))
+
+    @property
+    def _legend_widgets(self) -> list[Legend]:
+        from ..widgets.legend import Legend
+
+        return list(self.query(Legend))
+
+    def _tell_view(self) -> None:
+        """Tell the strip what the map shows, and the title at which scale."""
+        map_ = self.map
+        if map_ is None:
+            return
+        first, last = map_.viewport.visible_ranges()
+        for strip in self._strips:
+            strip.set_view(first, last, map_.cursor)
+        curve = " · Hilbert curve" if map_.viewport.hilbert else ""
+        self.retitle(f"{self.session.order.value} order{curve}", map_.scale_text)
+
+    def scale_changed(self) -> None:
+        self._tell_view()
+
+    def on_overview_strip_picked(self, event: OverviewStrip.Picked) -> None:
+        event.stop()
+        self.post_message(self.Jump(self.selection_of(event.cluster)))
+
+    def on_legend_filter_changed(self, event: Legend.FilterChanged) -> None:
+        event.stop()
+        self.redraw()
+
+    # ---- selection
+
+    def place_of_selection(self) -> int | None:
+        selection = self.session.selection
+        if self.session.order is Order.HOST:
+            return selection.host_cluster
+        if selection.guest_offset is None or selection.state != ACTIVE:
+            return None
+        return selection.guest_offset // self.session.cluster_size
+
+    def selection_of(self, cluster: int) -> Selection:
+        if self.session.order is Order.HOST:
+            return select_host(cluster)
+        return select_guest(cluster * self.session.cluster_size)
+
+    def selection_changed(self, selection: Selection) -> None:
+        self.follow_selection()
+        self._tell_view()
+
+    # ---- keys
+
+    def action_legend(self) -> None:
+        """Focus the legend, or return from it to the map."""
+        for legend in self._legend_widgets:
+            if legend.has_focus:
+                self.focus_target.focus()
+            else:
+                legend.focus()
+
+    def action_filter(self) -> None:
+        self.action_legend()
+
+    def action_activate(self) -> None:
+        for legend in self._legend_widgets:
+            if legend.has_focus:
+                legend.action_toggle_entry()
+                return
+        super().action_activate()
+
+    def escape(self) -> bool:
+        legend = self._legends.get(self.session.order)
+        if legend is not None and legend.picked:
+            legend.clear()
+            self.redraw()
+            return True
+        if any(widget.has_focus for widget in self._legend_widgets):
+            self.focus_target.focus()
+            return True
+        return super().escape()

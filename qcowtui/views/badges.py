@@ -1,0 +1,157 @@
+"""The badges beside a file name: how it may be used and whether it is well."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple
+
+from qcow.image.image import Image
+from qcow.layout.problems import REFERENCE_UNTRUSTED
+from qcow.storage.holders import Holder
+
+from .session import Part, PartState, Session
+from .units import count, plural
+
+
+class Mood(Enum):
+    """How loud a badge is; the words alone say what it means."""
+
+    QUIET = "quiet"
+    GOOD = "good"
+    NOTICE = "notice"
+    WARNING = "warning"
+    DAMAGE = "damage"
+
+
+class Badge(NamedTuple):
+    """``text`` is short and in capitals where it is a state; ``meaning`` a sentence.  Both safe."""
+
+    text: str
+    mood: Mood
+    meaning: str
+
+
+def badges(session: Session) -> tuple[Badge, ...]:
+    """What is known so far, most important first."""
+    found = [*_usage(session)]
+    image = session.qcow2
+    if image is not None:
+        found += [*_health(session, image), *_kind(image)]
+    found.append(
+        Badge("RO", Mood.QUIET, "Read-only: nothing is ever written to this file from here.")
+    )
+    return tuple(found)
+
+
+def _usage(session: Session) -> list[Badge]:
+    if not session.live:
+        return []
+    who = holder_names(session.holders, writers_only=True)
+    text = f"IN USE {who}" if who else "IN USE"
+    return [
+        Badge(
+            f"{text} · LIVE",
+            Mood.WARNING,
+            "Another process may be writing to this image. It is shown as it changes; what is "
+            "half written may look wrong for a moment.",
+        )
+    ]
+
+
+def holder_names(holders: tuple[Holder, ...], *, writers_only: bool = False) -> str:
+    """``qemu-system-x86_64 6281``, or the first and how many more."""
+    chosen = [one for one in holders if one.writing] if writers_only else list(holders)
+    if not chosen:
+        chosen = list(holders)
+    if not chosen:
+        return ""
+    first = chosen[0]
+    name = f"{first.command} {first.pid}" if first.pid else first.command
+    return name if len(chosen) == 1 else f"{name} and {len(chosen) - 1} more"
+
+
+def _health(session: Session, image: Image) -> list[Badge]:
+    found = []
+    if image.refused is not None:
+        found.append(
+            Badge("DAMAGED", Mood.DAMAGE, f"QEMU would not open this image. {image.refused.what}")
+        )
+    check = session.check
+    if check is not None and (corruptions := check.corruptions + check.extra_corruptions):
+        found.append(
+            Badge(
+                f"CORRUPT {count(corruptions)}",
+                Mood.DAMAGE,
+                "The metadata contradicts itself: repair before anything writes to this image.",
+            )
+        )
+    elif image.header.corrupt:
+        found.append(
+            Badge(
+                "CORRUPT",
+                Mood.DAMAGE,
+                "QEMU marked this image as corrupt and does not write to it until it is repaired.",
+            )
+        )
+    if image.header.dirty:
+        found.append(
+            Badge(
+                "DIRTY",
+                Mood.NOTICE,
+                "Not cleanly shut down: refcounts were postponed (lazy refcounts). QEMU rebuilds "
+                "them when it next opens the image for writing; no data is lost.",
+            )
+        )
+    if check is not None and (leaks := check.leaks + check.extra_leaks):
+        found.append(
+            Badge(
+                f"LEAKS {count(leaks)}",
+                Mood.NOTICE,
+                f"{plural(leaks, 'cluster')} marked as used but nobody refers to them: wasted "
+                "space, no damage.",
+            )
+        )
+    if check is not None and check.check_errors:
+        found.append(
+            Badge(
+                "CHECK INCOMPLETE",
+                Mood.WARNING,
+                "Parts of the metadata could not be read, so not everything was checked.",
+            )
+        )
+    elif check is not None and check.exit_code == 0 and image.refused is None:
+        found.append(
+            Badge(
+                "OK",
+                Mood.GOOD,
+                "No metadata errors found. What the guest stored was not verified.",
+            )
+        )
+    if check is None and session.state_of(Part.CHECK) is PartState.FAILED:
+        found.append(
+            Badge("NOT CHECKED", Mood.WARNING, session.failures.get(Part.CHECK, "It failed."))
+        )
+    return found
+
+
+def _kind(image: Image) -> list[Badge]:
+    found = []
+    if image.encrypted:
+        method = "LUKS" if image.encryption == "luks" else "legacy AES"
+        found.append(
+            Badge(
+                "ENCRYPTED",
+                Mood.NOTICE,
+                f"What the guest stored is encrypted ({method}): unreadable without the key.",
+            )
+        )
+    if any(finding.kind is REFERENCE_UNTRUSTED for finding in image.problems):
+        found.append(
+            Badge(
+                "UNTRUSTED REFERENCE",
+                Mood.WARNING,
+                "This image names another file in a way that a program should not follow blindly. "
+                "Nothing was opened.",
+            )
+        )
+    return found
