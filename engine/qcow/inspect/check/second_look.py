@@ -1,0 +1,264 @@
+"""A second walk over L2 tables: COPIED flags against refcounts, and who refers to bad clusters.
+
+It needs to see only windows whose clusters are not what the first walk took them for; for a sound
+image without snapshots that is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import StorageError
+from ...findings import FindingKind
+from ...image.image import Image
+from ...image.refcounts import refcount_of
+from ...layout.constants import OFLAG_COMPRESSED, OFLAG_COPIED
+from ...layout.tables import I64, OFFSETS, U64, compressed_fields
+from . import kinds as K
+from .codes import (
+    CAUSE,
+    CAUSE_HIGH,
+    CAUSE_LOW,
+    CAUSE_OVERFLOW,
+    CAUSE_OVERLAP,
+    CAUSE_STALE,
+    CAUSE_ZERO,
+    ONE,
+    PACKED,
+    TRUE_ONE,
+    UNKNOWN,
+    USED,
+)
+from .collect import MAX_EXAMPLES, Collector, Example
+from .counts import Counts
+from .entries import Scope, WindowFacts, entry_runs
+from .parallel import share_out, threads_for
+from .tables import TableReader, TableWindow
+
+KIND_OF_CAUSE: dict[int, FindingKind] = {
+    CAUSE_ZERO: K.REFCOUNT_ZERO,
+    CAUSE_LOW: K.REFCOUNT_LOW,
+    CAUSE_HIGH: K.REFCOUNT_HIGH,
+    CAUSE_OVERLAP: K.OVERLAP,
+    CAUSE_STALE: K.REFCOUNT_STALE,
+    CAUSE_OVERFLOW: K.REFCOUNT_OVERFLOW,
+}
+_COMPRESSED = np.uint64(OFLAG_COMPRESSED)
+_COPIED = np.uint64(OFLAG_COPIED)
+#: A window is looked at again without asking further when its clusters lie this far apart.
+_SPREAD = 16
+
+
+class SecondLook:
+    """``last``: whether the range of ``counts`` is the last one, with everything behind it."""
+
+    def __init__(
+        self, image: Image, scope: Scope, counts: Counts, collector: Collector, *, last: bool
+    ) -> None:
+        self._image = image
+        self._scope = scope
+        self._counts = counts
+        self._collector = collector
+        self._last = last
+        self._bits = scope.geometry.cluster_bits
+        self._table_bits = scope.geometry.l2_entries.bit_length() - 1
+        codes = counts.codes
+        self._flags = _flags(codes)
+        self._double: list[I64] = []  # clusters of compressed data that plain entries refer to, too
+
+    def run(
+        self,
+        windows: Sequence[TableWindow],
+        facts: Sequence[WindowFacts],
+        between: Callable[[int], None],
+    ) -> None:
+        chosen = [w for w in windows if self._is_suspect(w, facts[w.number])]
+        if chosen:
+            share_out(chosen, self._work, threads_for(len(chosen)), between)
+        if self._double:
+            clusters = np.unique(np.concatenate(self._double))
+            alone = np.count_nonzero(self._counts.codes_at(clusters) & CAUSE == 0)
+            self._collector.totals(extra_corruptions=int(alone))
+            self._collector.add(
+                K.OVERLAP,
+                len(clusters),
+                hosts=(clusters, np.ones(len(clusters), dtype=np.int64)),
+                examples=[
+                    (cluster, f"cluster {cluster}: guest data and compressed data")
+                    for cluster in clusters[:MAX_EXAMPLES].tolist()
+                ],
+            )
+
+    def _is_suspect(self, window: TableWindow, facts: WindowFacts) -> bool:
+        if facts.low > facts.high and not facts.beyond:
+            return False
+        check_copied = bool(window.active and facts.allocated) and window.offsets[0] != 0
+        if check_copied and (facts.beyond or 0 < facts.copied < facts.allocated):
+            return True
+        codes = self._flags
+        for turn in range(2):
+            odd = codes & _CAUSE_SEEN or (facts.allocated and codes & _PACKED_SEEN)
+            if check_copied:
+                odd = odd or codes & (_SHARED_SEEN if facts.copied else _ONE_SEEN)
+            if not odd or turn:
+                return bool(odd)
+            where = self._counts.positions(facts.low, facts.high + 1)
+            if where.stop - where.start > _SPREAD * (facts.allocated + facts.compressed):
+                return True
+            codes = _flags(self._counts.codes[where])
+        return False
+
+    def _work(self, take: Callable[[], TableWindow | None]) -> None:
+        reader = TableReader(self._image.storage, self._scope.geometry)
+        while (window := take()) is not None:
+            try:
+                entries, _ = reader.load(window.offsets)
+            except StorageError:
+                _, entries, _ = reader.load_each(window.offsets)
+            self._look(window, entries)
+
+    def _look(self, window: TableWindow, entries: U64) -> None:
+        compressed = (entries & _COMPRESSED) != 0
+        if compressed.any():
+            self._look_at_compressed(window, np.flatnonzero(compressed), entries[compressed])
+        index = np.flatnonzero((entries & OFFSETS != 0) & ~compressed)
+        entries = entries[index]
+        clusters = ((entries & OFFSETS) >> np.uint64(self._bits)).astype(np.int64)
+        mine = self._mine(clusters)
+        if mine is not None:
+            index, entries, clusters = index[mine], entries[mine], clusters[mine]
+        if not len(index):
+            return
+        codes = self._counts.codes_at(clusters)
+        if window.active and window.offsets[0] != 0:
+            self._compare_copied(window, index, entries, clusters, codes)
+        self._name_causes(window, index, codes)
+        packed = codes & PACKED != 0
+        if packed.any():
+            self._double.append(np.unique(clusters[packed]))
+            self._collector.add(
+                K.OVERLAP, 0, entries=entry_runs(window, index[packed], self._table_bits)
+            )
+
+    def _mine(self, clusters: I64) -> NDArray[np.bool_] | None:
+        """Which clusters belong to this range; None when all do."""
+        low, high = self._counts.low, self._counts.high
+        if low == 0 and self._last:
+            return None
+        mine: NDArray[np.bool_] = clusters >= low
+        return mine if self._last else mine & (clusters < high)
+
+    def _compare_copied(
+        self,
+        window: TableWindow,
+        index: I64,
+        entries: U64,
+        clusters: I64,
+        codes: NDArray[np.uint8],
+    ) -> None:
+        copied = entries >= _COPIED
+        wrong = (copied != (codes & ONE != 0)) & (codes & UNKNOWN == 0)
+        tables = self._counts.codes_at(window.offsets >> self._bits) & UNKNOWN != 0
+        if tables.any():
+            wrong &= ~tables[index >> self._table_bits]
+        found = int(np.count_nonzero(wrong))
+        if not found:
+            return
+        self._collector.totals(corruptions=found * window.active)
+        # Where the flag says what the count should be, the wrong count is the cause.
+        own = wrong & (copied != (codes & TRUE_ONE != 0))
+        for kind, which in (
+            (K.COPIED_SET, own & copied),
+            (K.COPIED_MISSING, own & ~copied),
+        ):
+            where = np.flatnonzero(which)
+            if not len(where):
+                continue
+            self._collector.add(
+                kind,
+                len(where),
+                entries=entry_runs(window, index[where], self._table_bits),
+                examples=self._copied_examples(window, index[where], entries[where]),
+                note="guest data",
+            )
+        absorbed = np.flatnonzero(wrong & ~own)[:MAX_EXAMPLES]
+        for at in absorbed.tolist():
+            cause = self._kind(int(codes[at]))
+            if cause is not None:
+                self._collector.add(
+                    cause,
+                    0,
+                    examples=self._copied_examples(
+                        window, index[at : at + 1], entries[at : at + 1], int(clusters[at])
+                    ),
+                )
+
+    def _copied_examples(
+        self, window: TableWindow, index: I64, entries: U64, key: int | None = None
+    ) -> list[Example]:
+        found = []
+        for at, entry in zip(
+            index[:MAX_EXAMPLES].tolist(), entries[:MAX_EXAMPLES].tolist(), strict=True
+        ):
+            count = refcount_of(self._image, (entry & int(OFFSETS)) >> self._bits)
+            place = int(window.offsets[at >> self._table_bits])
+            found.append(
+                (
+                    place + at if key is None else key,
+                    f"ERROR OFLAG_COPIED data cluster: l2_entry={entry:x} refcount={count}",
+                )
+            )
+        return found
+
+    def _look_at_compressed(self, window: TableWindow, index: I64, entries: U64) -> None:
+        offsets, lengths = compressed_fields(entries, self._scope.geometry)
+        first, last = offsets >> self._bits, (offsets + lengths - 1) >> self._bits
+        for step in range(int((last - first).max()) + 1):
+            there = first + step <= last
+            codes = np.zeros(len(index), dtype=np.uint8)
+            codes[there] = self._counts.codes_at((first + step)[there])
+            self._name_causes(window, index, codes)
+
+    def _name_causes(self, window: TableWindow, index: I64, codes: NDArray[np.uint8]) -> None:
+        causes = codes & CAUSE
+        if not causes.any():
+            return
+        for cause, kind in KIND_OF_CAUSE.items():
+            where = np.flatnonzero(causes == cause)
+            if len(where):
+                self._collector.add(
+                    kind,
+                    0,
+                    entries=entry_runs(window, index[where], self._table_bits),
+                    note="guest data",
+                )
+
+    def _kind(self, code: int) -> FindingKind | None:
+        return KIND_OF_CAUSE.get(code & CAUSE)
+
+
+_CAUSE_SEEN, _PACKED_SEEN, _SHARED_SEEN, _ONE_SEEN = 1, 2, 4, 8
+
+
+def _flags(codes: NDArray[np.uint8]) -> int:
+    """What occurs in ``codes``, as a bit mask."""
+    if not len(codes):
+        return 0
+    seen = 0
+    step = 1 << 20
+    for at in range(0, len(codes), step):
+        part = codes[at : at + step]
+        joined = int(np.bitwise_or.reduce(part))
+        seen |= _CAUSE_SEEN if joined & CAUSE else 0
+        seen |= _PACKED_SEEN if joined & PACKED else 0
+        seen |= _ONE_SEEN if joined & ONE else 0
+        if (
+            joined & USED
+            and not seen & _SHARED_SEEN
+            and bool(((part & (ONE | USED)) == USED).any())
+        ):
+            seen |= _SHARED_SEEN
+    return seen

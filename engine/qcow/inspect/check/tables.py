@@ -1,0 +1,146 @@
+"""The distinct L2 tables of an image: each is read once, however many states share it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import StorageError
+from ...layout.geometry import Geometry
+from ...layout.tables import I64, U64
+from ...storage.base import Storage
+
+#: Bytes of L2 tables that are looked at together (at least one table).
+WINDOW_BYTES = 1 << 20
+
+
+class L2TableSet(NamedTuple):
+    """int64 arrays of one length, ascending by ``offset``.
+
+    ``offset``: host bytes.  ``times``: how many L1 entries of all states refer to the table.
+    ``active``: how many of them are in the active L1 table.
+    """
+
+    offset: I64
+    times: I64
+    active: I64
+
+
+class TableWindow(NamedTuple):
+    """L2 tables that are looked at together: ``offsets`` in bytes, all with the same counts."""
+
+    number: int
+    offsets: I64
+    times: int
+    active: int
+
+
+class TableTally:
+    """Counts how often each L2 table is referred to, in memory bounded by distinct tables."""
+
+    _FOLD = 1 << 21
+
+    def __init__(self) -> None:
+        self._parts: list[tuple[I64, I64, I64]] = []
+        self._pending = 0
+
+    def add(self, offsets: I64, times: I64, active: I64) -> None:
+        """``times`` and ``active`` references to each of ``offsets`` (any order, repeats)."""
+        if not len(offsets):
+            return
+        self._parts.append((offsets, times, active))
+        self._pending += len(offsets)
+        if self._pending > self._FOLD:
+            self._fold()
+            self._pending = len(self._parts[0][0]) // 2
+
+    def result(self) -> L2TableSet:
+        if not self._parts:
+            none = np.zeros(0, dtype=np.int64)
+            return L2TableSet(none, none, none)
+        self._fold()
+        return L2TableSet(*self._parts[0])
+
+    def _fold(self) -> None:
+        offsets, times, active = (
+            np.concatenate([part[column] for part in self._parts]) for column in range(3)
+        )
+        order = np.argsort(offsets, kind="stable")
+        offsets = offsets[order]
+        heads = np.flatnonzero(np.diff(offsets, prepend=offsets[0] - 1))
+        self._parts = [
+            (
+                offsets[heads],
+                np.add.reduceat(times[order], heads),
+                np.add.reduceat(active[order], heads),
+            )
+        ]
+
+
+def table_windows(tables: L2TableSet, geometry: Geometry) -> list[TableWindow]:
+    """The tables in windows of :data:`WINDOW_BYTES`, equally often used ones together."""
+    per_window = max(1, WINDOW_BYTES >> geometry.cluster_bits)
+    found: list[TableWindow] = []
+    if not len(tables.offset):
+        return found
+    order = np.lexsort((tables.offset, tables.active, tables.times))
+    offsets, times, active = (column[order] for column in tables)
+    changes = np.flatnonzero(np.diff(times) | np.diff(active)) + 1
+    starts = [0, *changes.tolist()]
+    for start, stop in zip(starts, [*starts[1:], len(offsets)], strict=True):
+        at = start
+        while at < stop:
+            # A "table" at offset 0 is the header: a damaged L1 entry, looked at on its own.
+            end = at + 1 if offsets[at] == 0 else min(stop, at + per_window)
+            part = offsets[at:end]
+            found.append(TableWindow(len(found), part, int(times[start]), int(active[start])))
+            at = end
+    return found
+
+
+class TableReader:
+    """Reads windows of L2 tables into buffers that are used again and again; one per thread."""
+
+    def __init__(self, storage: Storage, geometry: Geometry) -> None:
+        self._storage = storage
+        self._piece = geometry.cluster_size
+        self._extended = geometry.extended_l2
+        most = max(WINDOW_BYTES, self._piece)
+        self._bytes = np.empty(most, dtype=np.uint8)
+        self._view = self._bytes.data
+        self._words: U64 = np.empty(most // geometry.l2_entry_size, dtype=np.uint64)
+
+    def load(self, offsets: I64) -> tuple[U64, NDArray[np.uint64] | None]:
+        """(entries uint64[n] native, subcluster bitmaps uint64[n] *big-endian* or None).
+
+        Valid until the next call.  Bytes beyond the end of the file are zero.  Raises
+        StorageError.
+        """
+        length = len(offsets) * self._piece
+        self._storage.read_pieces(offsets.tolist(), self._piece, self._view[:length])
+        return self._decode(length)
+
+    def load_each(self, offsets: I64) -> tuple[list[int], U64, NDArray[np.uint64] | None]:
+        """As :meth:`load`, but unreadable tables count as empty; (their offsets, ...)."""
+        failed: list[int] = []
+        for number, offset in enumerate(offsets.tolist()):
+            part = self._view[number * self._piece : (number + 1) * self._piece]
+            try:
+                self._storage.read_pieces([offset], self._piece, part)
+            except StorageError:
+                failed.append(offset)
+                part[:] = bytes(self._piece)
+        entries, bitmaps = self._decode(len(offsets) * self._piece)
+        return failed, entries, bitmaps
+
+    def _decode(self, length: int) -> tuple[U64, NDArray[np.uint64] | None]:
+        words = self._bytes[:length].view(">u8")
+        if self._extended:
+            entries = self._words[: len(words) // 2]
+            np.copyto(entries, words[0::2], casting="equiv")
+            return entries, words[1::2]
+        entries = self._words[: len(words)]
+        np.copyto(entries, words, casting="equiv")
+        return entries, None
