@@ -29,8 +29,7 @@ class Status(IntFlag):
     ZERO = 2
     ALLOCATED = 4  # `map` prints it as "present"
     OFFSET_VALID = 8
-    RECURSE = 16  # the file was asked too
-    COMPRESSED = 32
+    COMPRESSED = 16  # newer versions of QEMU only
 
 
 class StatusBatch(NamedTuple):
@@ -55,7 +54,6 @@ _FLAGS[ExtentKind.ZERO_ALLOCATED] = Status.ZERO | Status.ALLOCATED
 _FLAGS[ExtentKind.DATA] = Status.DATA | Status.ALLOCATED
 _FLAGS[ExtentKind.COMPRESSED] = Status.DATA | Status.ALLOCATED | Status.COMPRESSED
 _OFFSET = np.uint8(Status.OFFSET_VALID)
-_RECURSE = np.uint8(Status.RECURSE)
 _ZERO = np.uint8(Status.ZERO)
 
 
@@ -151,13 +149,14 @@ class _Holes:
         begin, end = batch.host, batch.host + batch.length
         low = np.searchsorted(self._starts, begin[mine].min(), side="right") - 1
         if low + 1 == len(self._starts) or end[mine].max() <= self._starts[low + 1]:
-            batch.flags[mine] |= _RECURSE | _ZERO if self._is_hole[low] else _RECURSE
+            if self._is_hole[low]:
+                batch.flags[mine] |= _ZERO
             return batch, data
         first = np.searchsorted(self._starts, begin, side="right") - 1
         last = np.searchsorted(self._starts, end, side="left") - 1
         pieces = np.where(mine, last - first + 1, 1)
         if int(pieces.max()) == 1:
-            batch.flags[mine] |= np.where(self._is_hole[first[mine]], _RECURSE | _ZERO, _RECURSE)
+            batch.flags[mine & self._is_hole[np.where(mine, first, 0)]] |= _ZERO
             return batch, data
         owner = np.repeat(np.arange(len(begin)), pieces)
         number = np.arange(len(owner)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
@@ -169,7 +168,6 @@ class _Holes:
         start: NDArray[np.int64] = batch.start[owner] + (host - begin[owner])
         stop = int(batch.start[-1] + batch.length[-1])
         flags = batch.flags[owner]
-        flags[mine] |= _RECURSE
         flags[mine & self._is_hole[run]] |= _ZERO
         merged = merge_runs(start, np.diff(start, append=stop), flags, host, batch.depth[owner])
         result = StatusBatch(merged.start, merged.length, merged.kind, merged.host, merged.depth)

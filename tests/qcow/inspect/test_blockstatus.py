@@ -15,6 +15,7 @@ from qcow.storage.gate import Gate
 from tests.oracle.catalogue.base import Variant
 from tests.oracle.variants import VARIANTS
 from tests.support.qemu import qemu_img
+from tests.support.settle import settle
 
 pytestmark = pytest.mark.oracle
 
@@ -81,7 +82,7 @@ NOTABLE = (
 def test_variants(variant: Variant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = variant.build(tmp_path)
     monkeypatch.chdir(path.parent)
-    qemu_img("info", path)  # a build that failed is to be seen here
+    settle(tmp_path)
     with qcow.open(path) as image, open_chain(image, Gate.follow()) as chain:
         assert _lines(chain) == _theirs(path)
 
@@ -92,6 +93,7 @@ def test_raw_files(tmp_path: Path) -> None:
         file.write(b"x" * 5000)
         file.seek(1 << 20)
         file.write(b"y" * 70_001)
+    settle(tmp_path)
     with qcow.open(path, format="raw") as image, open_chain(image, Gate.closed()) as chain:
         assert _lines(chain) == _theirs(path, "-f", "raw")
 
@@ -114,6 +116,7 @@ def test_holes_of_a_preallocated_image(tmp_path: Path) -> None:
             file.seek((8 + number) * 65536 + 4096)
             file.write(b"data")
         file.truncate(40 << 20)
+    settle(tmp_path)
     with qcow.open(path) as image, open_chain(image, Gate.closed()) as chain:
         assert looks_preallocated(image)  # type: ignore[arg-type]
         ours = _lines(chain)
@@ -126,5 +129,6 @@ def test_holes_of_a_preallocated_image(tmp_path: Path) -> None:
 def test_a_full_image_is_not_suspected(tmp_path: Path) -> None:
     path = tmp_path / "disk.qcow2"
     qemu_img("create", "-q", "-f", "qcow2", "-o", "preallocation=full", path, "8M")
+    settle(tmp_path)
     with qcow.open(path) as image:
         assert not looks_preallocated(image)  # type: ignore[arg-type]
