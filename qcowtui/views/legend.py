@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Final, NamedTuple, Protocol
 
 from qcow.inspect.classes import ClusterClass
 
-from .painters import HEAT_STEPS, ClassPainter, HeatPainter
-from .palette import FADES, Ink, MapTheme, class_ink, heat_ink
+from .painters import FIRST_HEAT, HEAT_STEPS, ClassPainter, HeatPainter
+from .palette import FADES, Ink, MapTheme, class_ink
 
 #: Labels that would make the legend wide, shortened.
 _SHORT: Final = {
@@ -110,19 +111,21 @@ class HeatLegend:
             LegendEntry(-1, ClusterClass.UNREAD.label, pyramid.unread_clusters, inks[1], True),
             LegendEntry(0, "no reference", counts[0], inks[1 + FADES], True),
         ]
-        last = len(HEAT_STEPS) - 1
-        ends = [*HEAT_STEPS[1:], len(counts)]
-        for step, (low, high) in enumerate(zip(HEAT_STEPS, ends, strict=True)):
-            if low >= len(counts):
+        most = len(counts) - 1  # the last count is of everything from here on
+        for step, (low, high) in enumerate(pairwise((*HEAT_STEPS, most + 1))):
+            if low >= most:
+                entries.append(_heat(inks, step, low, f"{low} or more", sum(counts[low:])))
                 break
-            if low == len(counts) - 1:
-                high = len(counts)
-            label = f"{low}" if high == low + 1 < len(counts) else f"{low} to {high - 1}"
-            if high >= len(counts):
-                label = f"{low} or more"
-            ink = heat_ink(theme, step / last, inks[1 + (step + 2) * FADES].glyph)
-            entries.append(LegendEntry(low, label, sum(counts[low:high]), ink, True))
+            label = f"{low}" if high == low + 1 else f"{low} to {high - 1}"
+            entries.append(_heat(inks, step, low, label, sum(counts[low:high])))
         return [entry for entry in entries if entry.clusters]
 
     def toggle(self, key: int) -> None:
         """A heat map has no filter."""
+
+
+def _heat(
+    inks: tuple[Ink, ...], step: int, refcount: int, label: str, clusters: int
+) -> LegendEntry:
+    """A step of the ramp, in its full brightness."""
+    return LegendEntry(refcount, label, clusters, inks[(step + FIRST_HEAT + 1) * FADES], True)

@@ -135,8 +135,11 @@ class ClassPainter:
 
 #: The smallest refcount of each step of the heat map.
 HEAT_STEPS: Final = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 16, 64, 256)
+#: Where each step lies on the ramp: the first few counts are the ones to tell apart.
+_HEAT_POSITIONS: Final = (0, 0.3, 0.42, 0.5, 0.56, 0.61, 0.65, 0.69, 0.73, 0.8, 0.88, 0.94, 1)
 _HEAT_GLYPHS: Final = "123456789abcd"
-_FIRST_HEAT: Final = 2  # codes by step: unread, no reference, then HEAT_STEPS
+#: Codes come in steps of FADES: not read, no reference, then from this one on HEAT_STEPS.
+FIRST_HEAT: Final = 2
 
 
 class HeatPainter:
@@ -156,10 +159,9 @@ class HeatPainter:
     def inks(self, theme: MapTheme) -> tuple[Ink, ...]:
         unread = class_ink(theme, ClusterClass.UNREAD)
         free = class_ink(theme, ClusterClass.FREE)
-        last = len(HEAT_STEPS) - 1
         ramp = [
-            heat_ink(theme, step / last, _HEAT_GLYPHS[step], fade)
-            for step in range(last + 1)
+            heat_ink(theme, position, glyph, fade)
+            for position, glyph in zip(_HEAT_POSITIONS, _HEAT_GLYPHS, strict=True)
             for fade in range(FADES)
         ]
         wrong = class_ink(theme, ClusterClass.CORRUPT)
@@ -167,10 +169,10 @@ class HeatPainter:
 
     def codes(self, first: int, per_cell: int, cells: int) -> Codes:
         refcount, mismatch, _, fill = self.pyramid.sample(first, per_cell, cells)
-        step = np.searchsorted(np.array(HEAT_STEPS), refcount, side="right") + _FIRST_HEAT - 1
+        step = np.searchsorted(np.array(HEAT_STEPS), refcount, side="right") + FIRST_HEAT - 1
         step[refcount < 0] = 0
         codes = (1 + step * FADES).astype(np.uint8) + _fades(fill)
-        codes[mismatch] = 1 + (len(HEAT_STEPS) + _FIRST_HEAT) * FADES
+        codes[mismatch] = 1 + (len(HEAT_STEPS) + FIRST_HEAT) * FADES
         return codes
 
     def problems(self, first: int, per_cell: int, cells: int) -> NDArray[np.bool_]:

@@ -75,14 +75,14 @@ _LIGHT: Final[dict[ClusterClass, int]] = {
     _C.CORRUPT: 0xD65F00, _C.OVERLAPPING: 0xB9000C,
 }  # fmt: skip
 _ANSI16_DARK: Final[dict[ClusterClass, int]] = {
-    _C.UNREAD: 0, _C.FREE: 0, _C.BEYOND_END: 0, _C.ZERO_ALLOCATED: 8, _C.DATA: 4,
+    _C.UNREAD: 0, _C.FREE: 0, _C.BEYOND_END: 8, _C.ZERO_ALLOCATED: 7, _C.DATA: 4,
     _C.COMPRESSED: 14, _C.SHARED: 2, _C.VM_STATE: 5, _C.BITMAP: 10, _C.SNAPSHOT_L1: 13,
-    _C.SNAPSHOT_TABLE: 13, _C.LUKS_HEADER: 7, _C.REFCOUNT_BLOCK: 12, _C.REFCOUNT_TABLE: 12,
+    _C.SNAPSHOT_TABLE: 13, _C.LUKS_HEADER: 6, _C.REFCOUNT_BLOCK: 12, _C.REFCOUNT_TABLE: 12,
     _C.L2: 3, _C.L1: 3, _C.HEADER: 15, _C.LEAKED: 11, _C.CORRUPT: 9, _C.OVERLAPPING: 1,
 }  # fmt: skip
 _ANSI16_LIGHT: Final = {
-    **_ANSI16_DARK, _C.UNREAD: 15, _C.FREE: 15, _C.BEYOND_END: 15, _C.ZERO_ALLOCATED: 7,
-    _C.LUKS_HEADER: 8, _C.HEADER: 0,
+    **_ANSI16_DARK, _C.UNREAD: 15, _C.FREE: 15, _C.BEYOND_END: 7, _C.ZERO_ALLOCATED: 8,
+    _C.HEADER: 0,
 }  # fmt: skip
 #: Classes that always have their full colour.
 _NEVER_FADED: Final = frozenset(

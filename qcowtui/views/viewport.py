@@ -167,10 +167,15 @@ class Viewport:
         self.cursor = min(max(0, self.cursor), max(0, self.total - 1))
         self.reveal()
 
-    def reveal(self) -> None:
-        """Scroll as little as needed to have the cursor in view."""
+    def reveal(self, jump: bool = False) -> None:
+        """Scroll as little as needed to have the cursor in view.
+
+        After a ``jump`` out of the view, to where there is something to see on both sides.
+        """
         first, last = self.cursor_lines
         top = self.top
+        if jump and not top <= first <= last < top + self.height:
+            top = first - self.height // 3
         if last - top >= self.height:
             top = last - self.height + 1
         self.scroll_to(min(top, first))
@@ -221,10 +226,10 @@ class Viewport:
 
     # ---- the cursor
 
-    def go_to(self, cluster: int) -> None:
-        """Put the cursor on a cluster and scroll it into view."""
+    def go_to(self, cluster: int, jump: bool = False) -> None:
+        """Put the cursor on a cluster and scroll it into view (see :meth:`reveal`)."""
         self.cursor = min(max(0, cluster), max(0, self.total - 1))
-        self.reveal()
+        self.reveal(jump)
 
     def move(self, right: int, down: int) -> None:
         """Move by cells on the screen; sideways wraps around in the order of the file."""
@@ -289,5 +294,5 @@ class Viewport:
             found = source.run_end(found, False) + 1
         if found == here:
             return False
-        self.go_to(found)
+        self.go_to(found, jump=True)
         return True

@@ -135,7 +135,7 @@ class ClusterMap(ScrollView, can_focus=True, inherit_bindings=False):
 
     def select(self, cluster: int) -> None:
         """Put the cursor on a cluster without telling anybody: another pane chose it."""
-        self._change(lambda: self.viewport.go_to(cluster), tell=False)
+        self._change(lambda: self.viewport.go_to(cluster, jump=True), tell=False)
 
     def set_painter(self, painter: Painter, cluster_size: int | None = None) -> None:
         """Show something else; scale and cursor stay as far as they can."""

@@ -124,7 +124,7 @@ class InkStyles:
         return look
 
     def cursor(self, value: int, upper: bool, focused: bool) -> tuple[str, Style]:
-        """The cursor on one character: a dot of its own colour, or the glyph reversed."""
+        """The cursor on one character: a dot of its own colour; a mark or glyph reversed."""
         character, style = self.look(value)
         if self.glyphs:
             bare = character if character.strip() else "_"
@@ -133,7 +133,12 @@ class InkStyles:
         rgb = mix(self._background, self._theme.cursor, weight)
         number = (15 if focused else 7) if self._theme.dark else (0 if focused else 8)
         dot = self.depth.color(Ink(rgb, nearest_256(rgb), number, ""))
-        other = self.depth.color(self._inks[value & 255 if upper else value >> 8])
+        if character not in (" ", HALF_BLOCK, LOWER_HALF_BLOCK, HATCH):
+            return character, Style(color=style.bgcolor, bgcolor=dot, bold=True)
+        own, rest = (value >> 8, value & 255) if upper else (value & 255, value >> 8)
+        under, other = self._inks[own], self.depth.color(self._inks[rest])
+        if _near(under.rgb, rgb) or (self.depth is Depth.STANDARD and under.ansi16 == number):
+            return under.glyph, Style(color=other, bgcolor=dot, bold=True)
         return HALF_BLOCK if upper else LOWER_HALF_BLOCK, Style(color=dot, bgcolor=other)
 
     def frame(self, value: int, focused: bool) -> Style:
@@ -193,3 +198,8 @@ class InkStyles:
         if first is None:  # "no colour" is a background only
             return LOWER_HALF_BLOCK, Style(color=second, bgcolor=None)
         return HALF_BLOCK, Style(color=first, bgcolor=second)
+
+
+def _near(one: RGB, other: RGB) -> bool:
+    """Whether a dot of one colour does not show on the other."""
+    return sum(abs(first - second) for first, second in zip(one, other, strict=True)) < 120

@@ -127,6 +127,11 @@ class VirtualList(ScrollView, can_focus=True, inherit_bindings=False):
         if self.is_mounted:
             self.scroll_to(y=0, animate=False, force=True)
 
+    def set_columns(self, columns: Sequence[Column]) -> None:
+        """Show other columns: what the model gives fits these from now on."""
+        self._columns = tuple(columns)
+        self.data_changed()
+
     def data_changed(self) -> None:
         """The model has other or more rows."""
         self._index = min(self._index, max(0, len(self._model) - 1))

@@ -1,0 +1,1 @@
+"""Tests of the widgets, each with a model of its own."""
