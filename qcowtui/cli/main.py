@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -18,6 +19,8 @@ _VERSION_FLAGS = ("-V", "--version")
 
 def entry() -> None:
     """The console script."""
+    # numpy's linear algebra is never used; its threads would only cost time at the start.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     sys.exit(main(sys.argv[1:]))
 
 

@@ -32,7 +32,7 @@ def parse_size(text: str, name: str, low: int = 0, high: int = _INT64_MAX) -> in
 
     ``name`` says what it is the size of.  Raises UsageError in qemu-img's words.
     """
-    value = _value(text.lstrip(" \t\n\v\f\r"))
+    value = size_value(text.lstrip(" \t\n\v\f\r"))
     if value is None:
         raise UsageError(
             f"Invalid {name} specified. You may use k, M, G, T, P or E suffixes for\n"
@@ -43,7 +43,8 @@ def parse_size(text: str, name: str, low: int = 0, high: int = _INT64_MAX) -> in
     return value
 
 
-def _value(text: str) -> int | None:
+def size_value(text: str) -> int | None:
+    """The number of bytes ``text`` stands for, None when it is no size."""
     found = _NUMBER.fullmatch(text)
     if found is None:
         return None
