@@ -50,6 +50,7 @@ class Seen:
 
     problems: tuple[Said, ...]  # of the open image
     findings: tuple[Said, ...]  # of the check
+    counts: dict[str, int]  # of the check, in qemu-img's words
     failures: tuple[Failure, ...]
     read: str | None  # SHA-256 of the first 64 KiB of the active disk, where they can be read
     layers: tuple[str, ...]  # if it was followed: how each layer fared, the image first
@@ -123,6 +124,7 @@ class Observer:
                 Failure(each["step"], each["kind"], each["typed"], each["text"])
                 for each in answer["errors"]
             ),
+            counts=answer.get("counts", {}),
             read=answer.get("read"),
             layers=tuple(answer.get("layers", ())),
             data_file=answer.get("data_file", ""),

@@ -36,6 +36,18 @@ _CPU, _WALL, _MORE_MEMORY = 20, 60, 2 << 30
 _READ = 64 << 10
 _SNAPSHOTS = 3
 
+#: What is counted by a check, as qemu-img's JSON has it.
+COUNTS = (
+    "corruptions",
+    "leaks",
+    "check-errors",
+    "image-end-offset",
+    "total-clusters",
+    "allocated-clusters",
+    "fragmented-clusters",
+    "compressed-clusters",
+)
+
 Answer = dict[str, Any]
 Work = Callable[[], Any]
 
@@ -73,9 +85,8 @@ def look(image: str, cut: int | None = None) -> Answer:
 
     ``cut``: shorten the file to that many bytes once it is open.
     """
-    from qcow.inspect.check import check
-
     import qcow
+    from qcow.inspect.check import check
 
     attempt = _Attempts()
     answer: Answer = {"errors": attempt.errors}
@@ -89,6 +100,7 @@ def look(image: str, cut: int | None = None) -> Answer:
         checked = attempt("check", lambda: check(opened))
         if checked is not None:
             answer["findings"] = [_plain(finding) for finding in checked.findings]
+            answer["counts"] = {name: getattr(checked, name.replace("-", "_")) for name in COUNTS}
         answer["read"] = attempt.use("active", lambda: opened.active)
         for snapshot in opened.snapshots[:_SNAPSHOTS]:
             attempt.use("snapshot", partial(opened.snapshot_state, snapshot))

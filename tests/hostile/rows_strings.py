@@ -28,7 +28,9 @@ def _to_canary(pattern: str) -> Build:
 
 def _to_fifo(bases: Bases, folder: Path) -> Path:
     os.mkfifo(folder / "fifo")
-    return _to(b"fifo")(bases, folder)
+    images = folder / "images"
+    images.mkdir()
+    return _to(os.fsencode(folder / "fifo"))(bases, images)
 
 
 STRINGS = {

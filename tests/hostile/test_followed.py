@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from .bases import Bases
 from .canary import Canary
 from .corpus import GENERAL, ROWS
+from .ext_area import BACKING_FORMAT, backing
+from .model import on
 from .observer import Observer
 
 _OK, _REFUSED, _MISSING, _CYCLIC = "ok", "refused", "missing", "cyclic"
@@ -66,6 +69,16 @@ def test_backing(
     observer.assert_harmless(image, granted, beside=_OWN | {"passwd"})
     assert (careful.layers[-1], granted.layers[-1]) == _BACKING[number]
     assert canary.calls == calls
+
+
+def test_fifo_with_a_plain_name(observer: Observer, bases: Bases, folder: Path) -> None:
+    """Beside the image and with a stated format, but opening it would never return."""
+    os.mkfifo(folder / "fifo")
+    image = on("backing", backing(b"fifo", (BACKING_FORMAT, b"raw")))(bases, folder)
+    for policy in ("own_folder", "follow"):
+        seen = observer.follow(image, policy)
+        observer.assert_harmless(image, seen)
+        assert seen.layers[-1] == _REFUSED
 
 
 @pytest.mark.parametrize("number", _DATA_FILE)
