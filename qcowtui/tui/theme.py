@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from textual.app import App
 from textual.color import Color, ColorParseError
+from textual.theme import Theme
 
 from qcow.inspect.classes import ClusterClass
 
@@ -48,3 +49,38 @@ def theme_from(dark: bool, variables: Mapping[str, str]) -> MapTheme:
     }
     assert set(colours) == set(ClusterClass)
     return MapTheme(dark, colours, colour("map-cursor", default.cursor))
+
+
+#: The app's own themes; the first one is used until the user chooses another.
+THEMES = (
+    Theme(
+        name="qcow-dark",
+        dark=True,
+        primary="#4C9BE8",
+        secondary="#8FB8DE",
+        accent="#E8B04C",
+        foreground="#D6DAE0",
+        background="#0F1115",
+        surface="#14171C",
+        panel="#1D2128",
+        success="#3FAE8C",
+        warning="#E69F00",
+        error="#ED5A2B",
+        variables={"block-cursor-blurred-background": "#2A303A"},
+    ),
+    Theme(
+        name="qcow-light",
+        dark=False,
+        primary="#005A9C",
+        secondary="#3B6E94",
+        accent="#9A5B00",
+        foreground="#22262B",
+        background="#FAFAF8",
+        surface="#F2F2EF",
+        panel="#E4E5E2",
+        success="#00734F",
+        warning="#9A6200",
+        error="#B93400",
+        variables={"block-cursor-blurred-background": "#D5D8D6"},
+    ),
+)

@@ -110,17 +110,19 @@ class OverviewStrip(Widget):
         return min(max(0, x), width - 1) * self.painter.total // width
 
     def column_of(self, cluster: int) -> int:
-        """The column that a cluster is in."""
-        total, width = max(1, self.painter.total), self.size.width
+        """The (first) column that a cluster is in."""
+        total, width = max(1, self.painter.total), max(1, self.size.width)
+        if total < width:
+            return min(width - 1, -(-cluster * width // total))
         return min(width - 1, ((cluster + 1) * width - 1) // total)
 
     def _columns_marked(self) -> tuple[int, int, int]:
+        """First and last column in view, and the cursor's."""
         first, last = self._view
-        return (
-            self.column_of(first),
-            self.column_of(max(first, last - 1)),
-            self.column_of(self._cursor),
-        )
+        total, width = max(1, self.painter.total), max(1, self.size.width)
+        end = min(width, -(-last * width // total))
+        begin = self.column_of(first)
+        return begin, max(begin, end - 1), self.column_of(self._cursor)
 
     def on_click(self, event: events.Click) -> None:
         if self.painter.total:
