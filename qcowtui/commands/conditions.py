@@ -51,6 +51,13 @@ def needs_backing(session: Session | None) -> str | None:
     return None
 
 
+def needs_snapshots(session: Session | None) -> str | None:
+    reason = needs_qcow2(session)
+    if reason is not None or session is None or session.qcow2 is None:
+        return reason
+    return None if session.qcow2.snapshots else "This image has no snapshots."
+
+
 def needs_two_states(session: Session | None) -> str | None:
     reason = needs_tables(session)
     if reason is not None or session is None or session.qcow2 is None:

@@ -243,6 +243,37 @@ _CHAIN = (
     ),
 )  # fmt: skip
 
+_SNAPSHOTS = (
+    Command(
+        "snapshots.mark", "snapshots", "mark",
+        "Mark this snapshot, or take the mark off: marked ones are added up.",
+        ("space",), Scope.SNAPSHOTS, "mark", "mark", when.needs_snapshots,
+    ),
+    Command(
+        "snapshots.sort", "snapshots", "sort",
+        "The next order: tree, newest first, what frees most first, by name.",
+        ("s",), Scope.SNAPSHOTS, "sort", "sort", when.needs_snapshots,
+    ),
+)  # fmt: skip
+
+_INSPECTOR = (
+    Command(
+        "inspector.next", "inspector", "next field",
+        "Move to the next entry or field of the structure.",
+        ("w",), Scope.INSPECTOR, "next_field", "next field",
+    ),
+    Command(
+        "inspector.previous", "inspector", "previous field",
+        "Move to the beginning of this field, or to the one before.",
+        ("b",), Scope.INSPECTOR, "previous_field",
+    ),
+    Command(
+        "inspector.reading", "inspector", "read it as another structure",
+        "Where a cluster has owners of several kinds, take it for the next kind.",
+        ("t",), Scope.INSPECTOR, "other_reading",
+    ),
+)  # fmt: skip
+
 _PICKER = (
     Command(
         "picker.open", "picker", "open",
@@ -261,7 +292,9 @@ _PICKER = (
     ),
 )  # fmt: skip
 
-COMMANDS: tuple[Command, ...] = (*_MAP, *_CHAIN, *_PANE, *_GO, *_VIEW, *_WORK, *_PICKER, *_APP)
+COMMANDS: tuple[Command, ...] = (
+    *_MAP, *_SNAPSHOTS, *_CHAIN, *_INSPECTOR, *_PANE, *_GO, *_VIEW, *_WORK, *_PICKER, *_APP,
+)  # fmt: skip
 
 _BY_ID = {command.id: command for command in COMMANDS}
 
