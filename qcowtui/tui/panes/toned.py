@@ -1,0 +1,91 @@
+"""Panes whose text has tones: a view model says what a text means, the theme says how it looks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+from rich.style import Style
+from rich.text import Text
+from textual.scroll_view import ScrollView
+
+from qcow.inspect.classes import ClusterClass
+
+from ...views.palette import GLYPHS
+from ...views.tones import Tone
+from ..theme import map_theme
+from .base import Pane
+
+#: A text and its tone.
+Piece = tuple[str, Tone]
+
+
+class TonedPane(Pane):
+    """Gives its subclasses :meth:`words` and the colours of the map's classes."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {f"pane--{tone.value}" for tone in Tone}
+    DEFAULT_CSS = """
+    TonedPane {
+        .pane--plain { color: $foreground; }
+        .pane--muted { color: $text-muted; }
+        .pane--strong { color: $foreground; text-style: bold; }
+        .pane--good { color: $text-success; }
+        .pane--note { color: $text-accent; }
+        .pane--warning { color: $text-warning; }
+        .pane--bad { color: $text-error; text-style: bold; }
+    }
+    """
+
+    def ink(self, tone: Tone) -> Style:
+        """The look of a tone, without a background: rows bring their own."""
+        found = self.get_component_rich_style(f"pane--{tone.value}")
+        return Style(color=found.color, bold=found.bold, italic=found.italic)
+
+    def words(self, *pieces: str | Piece) -> Text:
+        """A line of pieces; nothing in them is read as markup."""
+        line = Text(no_wrap=True, end="")
+        for piece in pieces:
+            text, tone = (piece, Tone.PLAIN) if isinstance(piece, str) else piece
+            line.append(text, self.ink(tone))
+        return line
+
+    def swatch(self, member: ClusterClass, cells: int = 1) -> tuple[str, Style]:
+        """``cells`` cells in the colour of a class, its glyph where there are no colours."""
+        if self.app.no_color:
+            return GLYPHS[member] * cells, Style()
+        red, green, blue = map_theme(self.app).colours[member]
+        return "█" * cells, Style(color=f"#{red:02x}{green:02x}{blue:02x}")
+
+    def notify_style_update(self) -> None:
+        """The theme changed: rows hold its colours."""
+        super().notify_style_update()
+        if self.is_mounted:
+            self.repaint()
+
+    def repaint(self) -> None:
+        """Show everything anew, from what the session holds."""
+
+
+class Rows:
+    """A pane's rows as the model of a list.
+
+    Not the pane itself: a widget that had a length would be false whenever its list is empty.
+    """
+
+    def __init__(
+        self, count: Callable[[], int], row: Callable[[int], Sequence[str | Text]]
+    ) -> None:
+        self._count = count
+        self._row = row
+
+    def __len__(self) -> int:
+        return self._count()
+
+    def row(self, index: int) -> Sequence[str | Text]:
+        """The cells of one row."""
+        return self._row(index)
+
+
+def content_width(widget: ScrollView) -> int:
+    """Cells of a line of a scrolling widget, beside its scroll bar."""
+    return widget.size.width - widget.scrollbar_gutter.width

@@ -1,0 +1,190 @@
+"""Findings for the screen: worst first, one row for each cause, with everything that follows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from qcow.findings import Finding, GuestRange, Range, Severity
+
+from .selection import ACTIVE, Selection, select_guest, select_host
+from .session import Part, PartState, Session
+from .tones import Tone, severity_tone
+from .units import count, offset, plural, size
+
+NOTHING_FOUND = "No metadata errors found; guest content not verified."
+#: Places and examples listed in the details.
+_MAX_LISTED = 8
+
+_WORDS = {
+    Severity.ERROR: "ERROR",
+    Severity.CORRUPTION: "CORRUPT",
+    Severity.LEAK: "LEAK",
+    Severity.WARNING: "WARNING",
+    Severity.INFO: "NOTE",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FindingRow:
+    """One cause.  All texts are safe to show."""
+
+    finding: Finding
+    severity: str  # in capitals
+    tone: Tone
+    what: str
+    count: str  # how many places; empty for a single one
+    hits: str  # the guest bytes it concerns, summed; empty when there are none
+
+
+class FindingsView:
+    """All findings of a session, worst first."""
+
+    def __init__(self, session: Session, filter: str = "") -> None:
+        self._session = session
+        ordered = sorted(session.findings, key=lambda found: (-found.severity, -found.count))
+        self.total = len(ordered)
+        wanted = filter.casefold()
+        self.rows: tuple[FindingRow, ...] = tuple(
+            _row(found) for found in ordered if wanted in _haystack(found)
+        )
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def places(self, position: int) -> list[Selection]:
+        """Where a finding is on the map: a place for each range, host clusters before guest ones.
+
+        Without a usable geometry there are none.
+        """
+        finding = self.rows[position].finding
+        image = self._session.qcow2
+        if image is None or image.geometry is None:
+            return []
+        bits, end = image.geometry.cluster_bits, self._session.file.size()
+        hosts = [
+            select_host(found.start >> bits)
+            for found in finding.host_ranges
+            if 0 <= found.start < end
+        ]
+        return hosts or [
+            select_guest(found.start, found.state)
+            for found in finding.guest_ranges
+            if found.state != ACTIVE or found.start < image.virtual_size
+        ]
+
+    def details(self, position: int) -> tuple[tuple[str, str], ...]:
+        """(heading, text) pairs that say everything about one finding."""
+        return tuple(self._details(self.rows[position].finding))
+
+    def _details(self, finding: Finding) -> Iterator[tuple[str, str]]:
+        kind = finding.kind
+        yield "", finding.what
+        yield "what it is", kind.meaning
+        if finding.guest_ranges:
+            yield "guest data hit", self._guest_words(finding.guest_ranges, finding.truncated)
+        if finding.host_ranges:
+            yield "in the file", host_words(finding.host_ranges, finding.truncated)
+        yield "what follows", kind.consequence
+        yield "what to do", kind.next_step
+        for example in finding.examples[:_MAX_LISTED]:
+            yield "example", example
+        yield "code", kind.code
+
+    def _guest_words(self, ranges: Sequence[GuestRange], truncated: bool) -> str:
+        by_state: dict[str, list[GuestRange]] = {}
+        for found in ranges:
+            by_state.setdefault(found.state, []).append(found)
+        parts = []
+        for state, hit in by_state.items():
+            listed = ", ".join(
+                f"{offset(one.start)}-{offset(one.start + one.length)}" for one in hit[:_MAX_LISTED]
+            )
+            more = len(hit) - _MAX_LISTED
+            rest = f" and {plural(more, 'more range', 'more ranges')}" if more > 0 else ""
+            total = size(sum(one.length for one in hit))
+            parts.append(f"{total} of {self._state(state)}: {listed}{rest}")
+        return "; ".join(parts) + (" (and more)" if truncated else "")
+
+    def _state(self, label: str) -> str:
+        image = self._session.qcow2
+        if label == ACTIVE or image is None:
+            return "the active disk"
+        from .lookup import state_name  # which loads numpy
+
+        return f"snapshot {state_name(image, label)}"
+
+
+def host_words(ranges: Sequence[Range], truncated: bool = False) -> str:
+    """``3 ranges, 192 KiB: 0x50000-0x60000, ...``."""
+    listed = ", ".join(f"{offset(one.start)}-{offset(one.end)}" for one in ranges[:_MAX_LISTED])
+    more = len(ranges) - _MAX_LISTED
+    rest = f" and {more:,} more" if more > 0 else ""
+    total = size(sum(one.length for one in ranges))
+    return f"{plural(len(ranges), 'range')}, {total}: {listed}{rest}" + (
+        " (and more)" if truncated else ""
+    )
+
+
+def check_words(session: Session) -> tuple[str, str, Tone]:
+    """(word, sentence, tone) of the check's result, in the words of qemu-img's exit codes."""
+    failure = session.failures.get(Part.CHECK)
+    if failure is not None:
+        return "NOT CHECKED", failure, Tone.BAD
+    result = session.check
+    if session.qcow2 is None:
+        return "NOT CHECKED", "A raw image has no metadata that could be checked.", Tone.MUTED
+    if result is None:
+        running = session.state_of(Part.CHECK) is PartState.PARTIAL
+        return ("CHECKING" if running else "NOT CHECKED"), "", Tone.MUTED
+    corrupt = result.corruptions + result.extra_corruptions
+    leaks = result.leaks + result.extra_leaks
+    if result.check_errors:
+        return (
+            "INCOMPLETE",
+            f"The check could not complete: {plural(result.check_errors, 'place')} could not be "
+            "read.",
+            Tone.BAD,
+        )
+    if corrupt:
+        if only_stale(session):
+            return (
+                "NOT CLEANLY SHUT DOWN",
+                "Refcounts were postponed and are out of date; guest data and mappings are intact.",
+                Tone.WARNING,
+            )
+        words = plural(corrupt, "corruption")
+        words += f" and {plural(leaks, 'leaked cluster')}" if leaks else ""
+        return "CORRUPT", f"{words}: fix before anything writes.", Tone.BAD
+    if leaks:
+        return (
+            "LEAKS",
+            f"{plural(leaks, 'leaked cluster')}: space only, after a look at what is in them.",
+            Tone.WARNING,
+        )
+    return "OK", NOTHING_FOUND, Tone.GOOD
+
+
+def only_stale(session: Session) -> bool:
+    """Whether every corruption found is a refcount that an unclean shutdown left out of date."""
+    if session.check is None:
+        return False
+    bad = [found for found in session.check.findings if found.severity >= Severity.CORRUPTION]
+    return bool(bad) and all(found.code == "QCOW-REFCOUNT-STALE" for found in bad)
+
+
+def _row(finding: Finding) -> FindingRow:
+    hits = sum(found.length for found in finding.guest_ranges)
+    return FindingRow(
+        finding,
+        _WORDS[finding.severity],
+        severity_tone(finding.severity),
+        finding.kind.title,
+        count(finding.count) if finding.count > 1 else "",
+        size(hits) if hits else "",
+    )
+
+
+def _haystack(finding: Finding) -> str:
+    words = (finding.code, finding.kind.title, finding.what, _WORDS[finding.severity])
+    return "\n".join(words).casefold()
