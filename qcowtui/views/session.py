@@ -25,6 +25,7 @@ from qcow.storage.holders import Holder
 from qcow.storage.local import LocalFile, open_local
 from qcow.storage.locks import ImageLock, LockMode, LockState, probe
 
+from .app_state import AppState
 from .jumplist import JumpList
 from .selection import ACTIVE, Selection
 
@@ -230,3 +231,11 @@ def open_session(path: str, *, format: str | None = None, gate: Gate | None = No
     except BaseException:
         storage.close()
         raise
+
+
+def open_with_grants(path: str, state: AppState) -> Session:
+    """:func:`open_session` with what the user granted for the image's folder; it is remembered."""
+    gate = Gate.trusting(state.trusted) if state.trusts(path) else Gate.closed()
+    session = open_session(path, gate=gate)
+    state.opened(path)
+    return session

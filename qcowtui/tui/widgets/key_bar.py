@@ -20,11 +20,11 @@ _GAP = "  "
 
 @dataclass(frozen=True, slots=True)
 class KeyHint:
-    """``action`` runs on a click; ``reason`` says why it cannot, None where it can."""
+    """``id`` is the command that a click runs; ``reason`` says why it cannot, else None."""
 
     key: str
     label: str
-    action: str
+    id: str
     doc: str
     reason: str | None = None
 

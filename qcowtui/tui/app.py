@@ -1,0 +1,133 @@
+"""The app: themes, keys, the palette, and which screen is shown."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable
+from pathlib import PurePath
+from typing import ClassVar
+
+from textual.app import App, SystemCommand
+from textual.binding import BindingType
+from textual.command import Provider
+from textual.screen import Screen
+
+from qcow.errors import QcowError
+
+from ..commands.command import Scope
+from ..commands.keymap import Keymap, keymap_path, load_keymap
+from ..views.app_state import AppState, load_state, state_path
+from ..views.session import Session, open_with_grants
+from .bindings import bindings_for, textual_keymap
+from .providers import CommandProvider
+from .screens.base import CommandScreen
+from .screens.dashboard import Dashboard
+from .screens.error import ErrorScreen
+from .screens.help import HelpScreen
+from .theme import THEMES, map_variables
+
+
+class QcowApp(App[int]):
+    """Looks into disk images.  Returns what the check of the last image ends with."""
+
+    TITLE = "qcowtui"
+    # Those of the screens that may come first; a default screen's own sheet would not be read.
+    CSS_PATH: ClassVar[list[str | PurePath]] = ["screens/dashboard.tcss"]
+    ENABLE_COMMAND_PALETTE = True
+    COMMAND_PALETTE_BINDING = "ctrl+p"
+    BINDINGS: ClassVar[list[BindingType]] = bindings_for(Scope.APP)
+    COMMANDS: ClassVar[set[type[Provider]]] = {CommandProvider}  # type: ignore[assignment]
+    DEFAULT_CSS = """
+    Toast { max-width: 70; }
+    """
+
+    def __init__(self, session: Session | None = None, *, ascii_only: bool = False) -> None:
+        """With a session its dashboard is shown, without one the list of images."""
+        super().__init__()
+        self.session = session
+        self.ascii_only = ascii_only
+        self.keymap: Keymap = load_keymap(keymap_path())
+        self.state: AppState = load_state(state_path())
+        for theme in THEMES:
+            self.register_theme(theme)
+        names = self.available_themes
+        self.theme = self.state.theme if self.state.theme in names else THEMES[0].name
+        self.set_keymap(textual_keymap(self.keymap))
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        return map_variables(self.current_theme.dark)
+
+    def get_default_screen(self) -> Screen[None]:
+        if self.session is not None:
+            return Dashboard(self.session)
+        from .screens.picker import PickerScreen
+
+        return PickerScreen()
+
+    def on_mount(self) -> None:
+        for problem in self.keymap.problems:
+            self.notify(problem, title="Keys", severity="warning", timeout=12, markup=False)
+        self.theme_changed_signal.subscribe(self, lambda theme: self._remember(theme.name))
+
+    def _remember(self, theme: str) -> None:
+        if self.state.theme != theme:
+            self.state.theme = theme
+            self.state.save()
+
+    # ---- images
+
+    def open_image(self, path: str) -> None:
+        """Open an image on a dashboard of its own; what goes wrong is explained."""
+        try:
+            session = open_with_grants(path, self.state)
+        except QcowError as error:
+            self.push_screen(
+                ErrorScreen(
+                    "This image cannot be opened",
+                    str(error),
+                    "Nothing was changed.",
+                    "Pick another image, or look at the file with `qcowtui header`.",
+                )
+            )
+            return
+        self.session = session
+        self.push_screen(Dashboard(session))
+
+    # ---- commands
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """None: the registry has them all."""
+        return ()
+
+    @property
+    def command_screen(self) -> CommandScreen | None:
+        """The screen below any panel."""
+        return next((s for s in reversed(self.screen_stack) if isinstance(s, CommandScreen)), None)
+
+    def action_help(self) -> None:
+        screen = self.command_screen
+        if screen is not None and self.screen is screen:
+            commands = [(found, screen.reason_against(found)) for found in screen.commands()]
+            self.push_screen(HelpScreen(screen.help_texts(), commands, self.keymap))
+
+    async def action_quit(self) -> None:
+        self.exit(self.exit_code)
+
+    @property
+    def exit_code(self) -> int:
+        """That of the check; 0 while there is none."""
+        check = None if self.session is None else self.session.check
+        return 0 if check is None else check.exit_code
+
+
+def run_app(session: Session | None, *, ascii_only: bool) -> int:
+    """Run until the user leaves; SIGTERM leaves too, with the terminal restored."""
+    app = QcowApp(session, ascii_only=ascii_only)
+    before = signal.signal(signal.SIGTERM, lambda *_: app.call_later(app.exit, 143))
+    try:
+        result = app.run()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if app.return_code and result is None:
+        return app.return_code
+    return result or 0

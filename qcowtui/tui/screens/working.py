@@ -1,0 +1,148 @@
+"""The work behind a dashboard: starting and stopping jobs, following a file that is in use."""
+
+from __future__ import annotations
+
+import time
+
+from textual import on
+from textual.timer import Timer
+
+from ...views.badges import badges
+from ...views.selection import select_host
+from ...views.session import Part, PartState, Session
+from ...views.summary import facts, file_name, verdict
+from ...views.units import duration
+from ...views.work import CHECK, HOST_MAP, LIVE, OPENING, Job, progress_text
+from ..job_runner import JobRunner
+from ..messages import JobEnded, JobProgress, JobStarted, QueueEnded, Watched
+from ..widgets.progress_line import ProgressLine
+from ..widgets.title_bar import TitleBar
+from .navigating import NavigatedScreen
+
+#: Seconds between two looks at a file that another process uses.
+_WATCH = 0.7
+#: A live view that takes long to read is read less often: this many times its own duration.
+_PAUSE = 3.0
+
+
+_HOW_TO_STOP = "esc stops"
+
+
+class WorkingScreen(NavigatedScreen):
+    """Fills the session after opening, and again when the file changes."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self.runner = JobRunner(self, session)
+        self._watcher: Timer | None = None
+        self._begun = 0.0
+        self._rested_at = 0.0  # when the last refresh of a live view may be followed by another
+        self._stale = False
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        self._show_title()
+        # The first paint waits for nothing: work begins when it is done.
+        self.call_after_refresh(self._begin)
+
+    def _begin(self) -> None:
+        self._start(LIVE if self.session.live else OPENING)
+        if self.session.live:
+            self._watch_on()
+        self.runner.watch()
+
+    def _start(self, jobs: tuple[Job, ...], *, reread: bool = False) -> None:
+        self._begun = time.monotonic()
+        self.runner.start(jobs, reread=reread)
+
+    def on_unmount(self) -> None:
+        self.runner.close()
+
+    # ---- commands
+
+    def action_check(self) -> None:
+        """Check again, with what the map needs for it."""
+        self._start((CHECK, HOST_MAP))
+
+    def action_reload(self) -> None:
+        """Read the file anew."""
+        self._start(LIVE if self.session.live else OPENING, reread=True)
+
+    def stop_jobs(self) -> bool:
+        """Stop what is running; whether anything was."""
+        if not self.runner.busy:
+            return False
+        self.runner.stop()
+        return True
+
+    # ---- what the jobs say
+
+    @on(JobStarted)
+    def _job_started(self, event: JobStarted) -> None:
+        self.query_one(ProgressLine).show(f"{event.job.title} …", hint=_HOW_TO_STOP)
+
+    @on(JobProgress)
+    def _job_moved(self, event: JobProgress) -> None:
+        text = progress_text(event.job.title, event.progress, event.elapsed)
+        self.query_one(ProgressLine).show(text, event.progress.fraction, _HOW_TO_STOP)
+        for part in event.job.parts:
+            self.tell_part(part)
+
+    @on(JobEnded)
+    def _job_ended(self, event: JobEnded) -> None:
+        for part in event.job.parts:
+            self.tell_part(part)
+        self._show_title()
+        if event.job is HOST_MAP:
+            if self.session.selection.empty:
+                self.select(select_host(0))
+            else:
+                self.select_again()
+        self.refresh_bindings()
+
+    @on(QueueEnded)
+    def _queue_ended(self, event: QueueEnded) -> None:
+        took = time.monotonic() - self._begun
+        self._rested_at = time.monotonic() + max(_WATCH, _PAUSE * took)
+        if event.cancelled:
+            text = "Stopped: what was read so far stays. F5 reads again."
+        elif self.session.live:
+            text = f"Live view, read in {duration(took)}. Not checked: c checks it anyway."
+        else:
+            text = verdict(self.session)
+            if self.session.state_of(Part.CHECK) is PartState.COMPLETE:
+                text += f" · read in {duration(took)}"
+        self.query_one(ProgressLine).show(text)
+
+    def _show_title(self) -> None:
+        self.query_one(TitleBar).show(
+            file_name(self.session), facts(self.session), badges(self.session)
+        )
+
+    # ---- files that another process uses
+
+    def _watch_on(self) -> None:
+        if self._watcher is None:
+            self._watcher = self.set_interval(_WATCH, self.runner.watch)
+
+    def _watch_off(self) -> None:
+        if self._watcher is not None:
+            self._watcher.stop()
+            self._watcher = None
+
+    @on(Watched)
+    def _watched(self, event: Watched) -> None:
+        was_live = self.session.live
+        if event.in_use:
+            self.session.live = True
+            self._watch_on()
+            self._stale |= event.changed
+            if self._stale and not self.runner.busy and time.monotonic() >= self._rested_at:
+                self._stale = False
+                self._start(LIVE, reread=True)
+        elif was_live and self.session.try_lock():
+            self.session.live = False
+            self._watch_off()
+            self._start(OPENING, reread=True)
+        self.tell_part(Part.LOCK)
+        self._show_title()
