@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 import tracemalloc
 
 import numpy as np
@@ -275,3 +277,39 @@ def test_rewriting_does_not_grow_without_bound() -> None:
     assert held < 2 * once
     assert (pyramid.classes(0, 1 << 16) == plain).all()
     assert pyramid.counts.sum() == 1 << 16
+
+
+def test_reading_while_another_thread_writes() -> None:
+    """The reader never fails and never sees a class that was not written."""
+    total = 1 << 20
+    pyramid = ClassPyramid(total)
+    rng = np.random.default_rng(4)
+    allowed = [ClusterClass.DATA, ClusterClass.SHARED, ClusterClass.LEAKED]
+    known = sum(1 << member for member in (*allowed, ClusterClass.UNREAD))
+    windows = [rng.choice(allowed, 1 << 16).astype(np.uint8) for _ in range(4)]
+    windows.append(np.full(1 << 16, ClusterClass.DATA, np.uint8))
+    stop = threading.Event()
+
+    def write() -> None:
+        turn = 0
+        while not stop.is_set():
+            pyramid.update((turn * 40_009) % (total - (1 << 16)), windows[turn % len(windows)])
+            turn += 1
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        until = time.monotonic() + 1.5
+        reads = 0
+        while time.monotonic() < until:
+            per_cell = 1 << reads % 18
+            sample = pyramid.sample(0, per_cell, 4000)
+            assert int(np.bitwise_or.reduce(sample.mask)) & ~known == 0
+            pyramid.find(0, PROBLEMS)
+            reads += 1
+    finally:
+        stop.set()
+        writer.join()
+    assert reads > 20
+    assert pyramid.counts.sum() == total
+    assert (pyramid.counts == np.bincount(pyramid.classes(0, total), minlength=CLASS_COUNT)).all()
