@@ -97,29 +97,34 @@ def compare_l1_flags(
     if not wrong.any():
         return
     collector.totals(corruptions=int(np.count_nonzero(wrong)))
+    # Where the flag says what the count should be, the wrong count is the cause.
     own = wrong & (copied != (codes & TRUE_ONE != 0))
-    for kind, which in ((K.COPIED_SET, own & copied), (K.COPIED_MISSING, own & ~copied)):
-        first, count = runs_of(index[which])
-        per_table = geometry.l2_entries
-        for start, length in zip(first[:1000].tolist(), count[:1000].tolist(), strict=True):
-            collector.add(kind, length, guest=(ACTIVE, start * per_table, length * per_table))
-    for at in np.flatnonzero(wrong)[: 2 * MAX_EXAMPLES].tolist():
-        kind_of = KIND_OF_CAUSE.get(int(codes[at]) & CAUSE)
-        if own[at]:
-            kind_of = K.COPIED_SET if copied[at] else K.COPIED_MISSING
-        if kind_of is None:
+    per_table = geometry.l2_entries
+    causes = [(K.COPIED_SET, own & copied), (K.COPIED_MISSING, own & ~copied)]
+    causes += [
+        (kind, wrong & ~own & (codes & CAUSE == cause)) for cause, kind in KIND_OF_CAUSE.items()
+    ]
+    for turn, (kind, which) in enumerate(causes):
+        where = np.flatnonzero(which)
+        if not len(where):
             continue
-        refcount = refcount_of(image, int(clusters[at]))
-        key = int(active.offset[mine][at]) if own[at] else int(clusters[at])
+        places = index[where]
+        if turn < 2:
+            first, count = runs_of(places)
+            for start, length in zip(first[:1000].tolist(), count[:1000].tolist(), strict=True):
+                collector.add(kind, length, guest=(ACTIVE, start * per_table, length * per_table))
         collector.add(
-            kind_of,
+            kind,
             0,
+            note="the L2 table",
+            flags=0 if turn < 2 else len(where),
             examples=[
                 (
-                    key,
+                    int(clusters[at]),
                     f"ERROR OFLAG_COPIED L2 cluster: l1_index={index[at]} "
-                    f"l1_entry={int(entries[at]):x} refcount={refcount}",
+                    f"l1_entry={int(entries[at]):x} "
+                    f"refcount={refcount_of(image, int(clusters[at]))}",
                 )
+                for at in where[:MAX_EXAMPLES].tolist()
             ],
-            note="the L2 table",
         )

@@ -41,7 +41,7 @@ class Checker:
     """One check of one image; what it found is in ``collector`` and the other attributes.
 
     ``allocated``, ``fragmented``, ``compressed``: clusters of the active state.  ``end``: clusters
-    that count as part of the file.  ``highest``: the last used one, or -1.  ``regions``: the L1
+    that count as part of the file.  ``highest``: the last used one.  ``regions``: the L1
     tables that were walked; ``wrong_l1`` others are counted as corruptions.  ``windows`` and
     ``facts``: the L2 tables, and what they refer to.
     """
@@ -62,7 +62,7 @@ class Checker:
         self.data = DataMap(image.storage, self.space)
         self.allocated = self.fragmented = self.compressed = 0
         self.end = self.space.clusters
-        self.highest = -1
+        self.highest = 0
         self.regions: tuple[TableRegion, ...] = ()
         self.wrong_l1 = 0
         self.windows: list[TableWindow] = []

@@ -39,6 +39,7 @@ class Group:
     ``count``: places.  ``hosts``: (first host cluster, clusters).  ``places``: (host offset,
     bytes) for what is smaller than a cluster.  ``entries``: where guest data is concerned.
     ``guests``: (state, first guest cluster, clusters) where that is known without a table.
+    ``flags``: COPIED flags that disagree for this cause.
     """
 
     __slots__ = (
@@ -46,6 +47,7 @@ class Group:
         "entries",
         "entry_runs",
         "examples",
+        "flags",
         "guests",
         "host_runs",
         "hosts",
@@ -64,6 +66,7 @@ class Group:
         self.guests: list[tuple[int, int, int]] = []
         self.examples: list[Example] = []
         self.notes: set[str] = set()
+        self.flags = 0
         self.truncated = False
 
 
@@ -107,6 +110,7 @@ class Collector:
         guest: tuple[int, int, int] | None = None,
         examples: Iterable[Example] = (),
         note: str | None = None,
+        flags: int = 0,
     ) -> None:
         """Note ``count`` places of one cause; see :class:`Group` for what can be told of them."""
         with self._lock:
@@ -114,6 +118,7 @@ class Collector:
             if group is None:
                 group = self.groups[kind] = Group()
             group.count += count
+            group.flags += flags
             if hosts is not None:
                 self._add_hosts(group, hosts)
             if entries is not None:
@@ -134,6 +139,14 @@ class Collector:
                 if len(group.examples) < MAX_EXAMPLES or example < group.examples[-1]:
                     insort(group.examples, example)
                     del group.examples[MAX_EXAMPLES:]
+
+    def wants(self, kind: FindingKind, key: int) -> bool:
+        """Whether an example with that key would be kept as things stand."""
+        with self._lock:
+            group = self.groups.get(kind)
+            if group is None or len(group.examples) < MAX_EXAMPLES:
+                return True
+            return key < group.examples[-1][0]
 
     @staticmethod
     def _add_hosts(group: Group, hosts: tuple[I64, I64]) -> None:

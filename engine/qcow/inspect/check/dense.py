@@ -144,12 +144,12 @@ class _DenseJudge:
         """Clusters behind the end of the file: references to them were found out already."""
         where = self._counts.positions(first, stop)
         references = self._counts.values[where]
-        if on_disk is None or not on_disk.any():
-            return
-        left = np.flatnonzero((on_disk != 0) & (references == 0))
-        if len(left):
-            self._comparison.beyond_end(left + first, on_disk[left].astype(np.uint64))
-        self._counts.codes[where] = codes_of(on_disk, references)
+        codes = codes_of(on_disk, references)
+        if on_disk is not None:
+            left = np.flatnonzero((on_disk != 0) & (references == 0))
+            if len(left):
+                self._comparison.beyond_end(left + first, on_disk[left].astype(np.uint64))
+        self._counts.codes[where] = codes
 
     def _mark(self, where: slice, codes: NDArray[np.uint8]) -> None:
         packed = self._counts.packed_at(where)

@@ -51,6 +51,16 @@ REFCOUNT_HIGH = _leak(
     "Lowering the count is safe once no other problem is left; it can be undone until the space "
     "is used.",
 )
+REFCOUNT_HIGH_COPIED = _corruption(
+    "QCOW-REFCOUNT-HIGH-COPIED",
+    "counted more often than used, against the COPIED flag",
+    "The refcount on disk is higher than the number of references, while OFLAG_COPIED says, "
+    "rightly, that there is one owner.",
+    "No harm to data: the flag is right and the count is not. qemu-img check calls it corrupt "
+    "because the two disagree.",
+    "Lowering the count is safe once no other problem is left; it can be undone until the space "
+    "is used.",
+)
 REFCOUNT_STALE = _corruption(
     "QCOW-REFCOUNT-STALE",
     "refcounts were postponed",

@@ -10,6 +10,7 @@ from ...findings import GuestRange, Range
 from ...image.image import Image
 from ...layout.geometry import Geometry
 from ...layout.tables import OFFSETS
+from ...text import safe
 from .collect import EntryRuns, Group
 from .l1 import ACTIVE
 from .presence import DataMap
@@ -109,7 +110,7 @@ def _range(image: Image, geometry: Geometry, state: int, first: int, count: int)
         label, size = "active", image.virtual_size
     else:
         snapshot = image.snapshots[state - 1]
-        label = snapshot.label
+        label = f"snapshot:{safe(snapshot.id, 40)}"
         size = image.virtual_size if snapshot.disk_size is None else snapshot.disk_size
     # The last cluster of a disk may be a partial one; behind the disk lies the VM state.
     if start < size < start + length < size + geometry.cluster_size:

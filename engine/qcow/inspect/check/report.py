@@ -8,7 +8,6 @@ from ...findings import Finding, FindingKind, GuestRange
 from ...image.image import Image
 from ...layout import problems as P
 from ...layout.geometry import Geometry
-from ...text import safe
 from . import kinds as K
 from .checker import Checker
 from .collect import Group
@@ -238,10 +237,12 @@ def _finding(
     hosts, hosts_cut = host_ranges(geometry, group)
     one, several = _WHAT[kind]
     what = one if group.count == 1 else several.format(n=f"{group.count:,}")
+    if kind is K.REFCOUNT_HIGH and group.flags:
+        kind = K.REFCOUNT_HIGH_COPIED
     if group.notes:
         joint = ": " if kind is K.OVERLAP else " ("
         what += joint + _listed(sorted(group.notes)) + ("" if kind is K.OVERLAP else ")")
-    where = _guest_words(image, guests)
+    where = _guest_words(guests)
     if where:
         what += f"; {where}"
     if kind is K.LEAK and checker.collector.check_errors:
@@ -267,7 +268,7 @@ def _listed(names: list[str]) -> str:
     return f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 
-def _guest_words(image: Image, guests: tuple[GuestRange, ...]) -> str:
+def _guest_words(guests: tuple[GuestRange, ...]) -> str:
     """The first ranges, in words: what a person looks for first."""
     if not guests:
         return ""
@@ -279,7 +280,7 @@ def _guest_words(image: Image, guests: tuple[GuestRange, ...]) -> str:
     )
     words = f"guest {shown}"
     if first.state != "active":
-        words += f" of snapshot {safe(first.state.removeprefix('snapshot:'), 40)}"
+        words += f" of snapshot {first.state.removeprefix('snapshot:')}"
     shown_count = sum(1 for at in guests[:3] if at.state == first.state)
     if len(guests) > shown_count:
         words += f" and {len(guests) - shown_count} more"

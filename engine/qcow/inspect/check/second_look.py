@@ -15,7 +15,7 @@ from ...errors import StorageError
 from ...findings import FindingKind
 from ...image.image import Image
 from ...image.refcounts import refcount_of
-from ...layout.constants import OFLAG_COMPRESSED, OFLAG_COPIED
+from ...layout.constants import OFFSET_MASK, OFLAG_COMPRESSED, OFLAG_COPIED
 from ...layout.tables import I64, OFFSETS, U64, compressed_fields
 from . import kinds as K
 from .codes import (
@@ -32,7 +32,7 @@ from .codes import (
     UNKNOWN,
     USED,
 )
-from .collect import MAX_EXAMPLES, Collector, Example
+from .collect import MAX_EXAMPLES, Collector
 from .counts import Counts
 from .entries import Scope, WindowFacts, entry_runs
 from .parallel import share_out, threads_for
@@ -170,48 +170,34 @@ class SecondLook:
         self._collector.totals(corruptions=found * window.active)
         # Where the flag says what the count should be, the wrong count is the cause.
         own = wrong & (copied != (codes & TRUE_ONE != 0))
-        for kind, which in (
-            (K.COPIED_SET, own & copied),
-            (K.COPIED_MISSING, own & ~copied),
-        ):
+        for kind, which in ((K.COPIED_SET, own & copied), (K.COPIED_MISSING, own & ~copied)):
             where = np.flatnonzero(which)
-            if not len(where):
-                continue
-            self._collector.add(
-                kind,
-                len(where),
-                entries=entry_runs(window, index[where], self._table_bits),
-                examples=self._copied_examples(window, index[where], entries[where]),
-                note="guest data",
-            )
-        absorbed = np.flatnonzero(wrong & ~own)[:MAX_EXAMPLES]
-        for at in absorbed.tolist():
-            cause = self._kind(int(codes[at]))
-            if cause is not None:
+            if len(where):
                 self._collector.add(
-                    cause,
-                    0,
-                    examples=self._copied_examples(
-                        window, index[at : at + 1], entries[at : at + 1], int(clusters[at])
-                    ),
+                    kind,
+                    len(where),
+                    entries=entry_runs(window, index[where], self._table_bits),
+                    note="guest data",
                 )
+                places = window.offsets[index[where] >> self._table_bits] + index[where]
+                self._copied_examples(kind, places, entries[where])
+        absorbed = wrong & ~own
+        if not absorbed.any():
+            return
+        for cause, kind in KIND_OF_CAUSE.items():
+            where = np.flatnonzero(absorbed & (codes & CAUSE == cause))
+            if len(where):
+                self._collector.add(kind, 0, flags=len(where))
+                self._copied_examples(kind, clusters[where], entries[where])
 
-    def _copied_examples(
-        self, window: TableWindow, index: I64, entries: U64, key: int | None = None
-    ) -> list[Example]:
-        found = []
-        for at, entry in zip(
-            index[:MAX_EXAMPLES].tolist(), entries[:MAX_EXAMPLES].tolist(), strict=True
+    def _copied_examples(self, kind: FindingKind, keys: I64, entries: U64) -> None:
+        for key, entry in zip(
+            keys[:MAX_EXAMPLES].tolist(), entries[:MAX_EXAMPLES].tolist(), strict=True
         ):
-            count = refcount_of(self._image, (entry & int(OFFSETS)) >> self._bits)
-            place = int(window.offsets[at >> self._table_bits])
-            found.append(
-                (
-                    place + at if key is None else key,
-                    f"ERROR OFLAG_COPIED data cluster: l2_entry={entry:x} refcount={count}",
-                )
-            )
-        return found
+            if self._collector.wants(kind, key):
+                count = refcount_of(self._image, (entry & OFFSET_MASK) >> self._bits)
+                text = f"ERROR OFLAG_COPIED data cluster: l2_entry={entry:x} refcount={count}"
+                self._collector.add(kind, 0, examples=[(key, text)])
 
     def _look_at_compressed(self, window: TableWindow, index: I64, entries: U64) -> None:
         offsets, lengths = compressed_fields(entries, self._scope.geometry)
@@ -235,9 +221,6 @@ class SecondLook:
                     entries=entry_runs(window, index[where], self._table_bits),
                     note="guest data",
                 )
-
-    def _kind(self, code: int) -> FindingKind | None:
-        return KIND_OF_CAUSE.get(code & CAUSE)
 
 
 _CAUSE_SEEN, _PACKED_SEEN, _SHARED_SEEN, _ONE_SEEN = 1, 2, 4, 8

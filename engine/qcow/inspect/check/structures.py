@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from ...image.image import Image
+from ...layout import problems as P
 from ...layout.bitmaps import BitmapEntry
 from ...layout.constants import (
     BITMAP_TABLE_ALL_ONES,
@@ -39,13 +40,17 @@ def claim_snapshot_table(
     image: Image, geometry: Geometry, claims: Claims, collector: Collector
 ) -> None:
     """The snapshot table, and what version 3 or a data file do not allow in it."""
-    if not image.snapshots:
+    start = image.header.snapshots_offset
+    count = len(image.snapshots)
+    if not count:
+        # Of a table that cannot be parsed at least the first cluster is no leak.
+        damaged = any(finding.kind is P.SNAPSHOT_TABLE_INVALID for finding in image.problems)
+        if damaged and 0 < start < image.storage.size() and not start % geometry.cluster_size:
+            claims.region(Owner.SNAPSHOT_TABLE, start, 1)
         return
     last = image.snapshots[-1]
-    start = image.header.snapshots_offset
     claims.region(Owner.SNAPSHOT_TABLE, start, last.entry_offset + last.entry_length - start)
     if image.header.has_data_file:
-        count = len(image.snapshots)
         collector.totals(corruptions=1)
         collector.add(
             K.SNAPSHOT_DATA_FILE,
