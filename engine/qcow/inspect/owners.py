@@ -44,7 +44,8 @@ class OwnerMap:
     """The finished map.  ``classes``: uint8 (:class:`ClusterClass`) by host cluster.
 
     ``total``: host clusters of the file.  ``image_end``: clusters up to the last used one.
-    ``counts``: clusters of the file by class.
+    ``counts``: clusters of the file by class.  ``references``: uint8 by host cluster, how often
+    each is referred to, 255 for more; only when it was asked to be kept.
     """
 
     cluster_size: int
@@ -52,6 +53,7 @@ class OwnerMap:
     image_end: int
     classes: ClusterArray
     counts: dict[ClusterClass, int] = field(default_factory=dict)
+    references: ClusterArray | None = None
 
     def class_of(self, cluster: int) -> ClusterClass:
         """The class of one host cluster (UNREAD outside the file)."""
@@ -71,12 +73,17 @@ def scan_owners(
     publish_counts: PublishCounts | None = None,
     progress: ProgressCallback | None = None,
     cancel: CancelToken | None = None,
+    keep_references: bool = False,
 ) -> OwnerMap:
     """Classify every host cluster: walk all tables, then compare with the refcounts on disk.
 
     Raises GuestDataError when no table can be interpreted.
     """
-    return _Scan(image, publish, publish_counts, progress, cancel).run()
+    scan = _Scan(image, publish, publish_counts, progress, cancel)
+    found = scan.run()
+    if keep_references:
+        found.references = scan.claims.references
+    return found
 
 
 class _Scan:
