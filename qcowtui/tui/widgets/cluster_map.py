@@ -73,6 +73,17 @@ class ClusterMap(ScrollView, can_focus=True, inherit_bindings=False):
     class Activated(Selected):
         """The user asked for more about the cluster under the cursor."""
 
+    class Scrolled(Message):
+        """Other lines came into view (``map.viewport.visible_ranges()`` says which clusters)."""
+
+        def __init__(self, map_: ClusterMap) -> None:
+            super().__init__()
+            self.map = map_
+
+        @property
+        def control(self) -> ClusterMap:
+            return self.map
+
     class ScaleChanged(Message):
         """Another scale, order or size of the view."""
 
@@ -272,6 +283,8 @@ class ClusterMap(ScrollView, can_focus=True, inherit_bindings=False):
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         super().watch_scroll_y(old_value, new_value)
         self.viewport.scroll_to(round(new_value))
+        if round(old_value) != round(new_value):
+            self.post_message(self.Scrolled(self))
 
     def notify_style_update(self) -> None:
         super().notify_style_update()

@@ -50,6 +50,9 @@ class OneWidget(App[None]):
     def on_cluster_map_activated(self, message: ClusterMap.Activated) -> None:
         self.messages.append(message)
 
+    def on_cluster_map_scrolled(self, message: ClusterMap.Scrolled) -> None:
+        self.messages.append(message)
+
     def on_cluster_map_scale_changed(self, message: ClusterMap.ScaleChanged) -> None:
         self.messages.append(message)
 

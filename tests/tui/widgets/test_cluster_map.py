@@ -233,8 +233,7 @@ async def test_zoom_tells_and_keeps_the_cursor() -> None:
         app.taken()
         map_.action_zoom_in()
         await pilot.pause()
-        (message,) = app.taken()
-        assert isinstance(message, ClusterMap.ScaleChanged)
+        (message,) = [each for each in app.taken() if isinstance(each, ClusterMap.ScaleChanged)]
         assert message.text == map_.scale_text
         assert map_.cursor == 3210
         map_.action_zoom_one_to_one()
@@ -278,6 +277,8 @@ async def test_mouse_selects_scrolls_and_zooms() -> None:
         map_.post_message(scroll(map_))
         await pilot.pause()
         assert (map_.scroll_offset.y, map_.viewport.top, map_.cursor) == (3, 3, 43)
+        assert [type(message) for message in app.taken()] == [ClusterMap.Scrolled]
+        assert map_.viewport.visible_ranges() == (3 * 19, 11 * 19)
         await pilot.click(ClusterMap, offset=(0, 0), times=2)
         messages = app.taken()
         assert map_.cursor == 3 * 19
