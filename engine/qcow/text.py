@@ -14,6 +14,19 @@ import unicodedata
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
+def is_deceptive(value: bytes | str) -> bool:
+    """Whether a name holds characters that a terminal would act on or that hide what it says.
+
+    Bytes that are not UTF-8 are not deceptive: they are shown as what they are.
+    """
+    text = value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
+    if text.isascii() and text.isprintable():
+        return False
+    return any(
+        unicodedata.category(char) in _HIDDEN and not "\udc80" <= char <= "\udcff" for char in text
+    )
+
+
 def _escape(char: str) -> str:
     code = ord(char)
     if 0xDC80 <= code <= 0xDCFF:  # a byte that was not UTF-8, carried by surrogateescape

@@ -77,18 +77,14 @@ def _extension_fault(extension: BitmapsExtension, geometry: Geometry) -> str | N
 def _judge(bitmaps: tuple[BitmapEntry, ...], header: Header, geometry: Geometry) -> list[Finding]:
     problems: list[Finding] = []
     for entry in bitmaps:
-        shown = f'Bitmap "{safe(entry.name, 60)}"'
         fault = entry.fault(geometry.cluster_size, header.virtual_size)
+        if fault is None and not entry.in_use:
+            continue
+        shown = f'Bitmap "{safe(entry.name, 60)}"'
         if fault is not None:
-            problems.append(
-                Finding(P.BITMAPS_INVALID, f"{shown} cannot be used: {fault}.", structure="bitmaps")
-            )
-        elif entry.in_use:
-            problems.append(
-                Finding(
-                    P.BITMAP_INCONSISTENT,
-                    f"{shown} was not written back by the program that kept it.",
-                    structure="bitmaps",
-                )
-            )
+            kind, what = P.BITMAPS_INVALID, f"{shown} cannot be used: {fault}."
+        else:
+            kind = P.BITMAP_INCONSISTENT
+            what = f"{shown} was not written back by the program that kept it."
+        problems.append(Finding(kind, what, structure="bitmaps"))
     return problems

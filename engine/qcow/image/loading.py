@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ..findings import Finding, Severity
@@ -25,8 +26,8 @@ from ..layout.luks import HEADER_LENGTH as LUKS_HEADER_LENGTH
 from ..layout.luks import LuksHeader, parse_luks
 from ..layout.snapshots import Snapshot
 from ..storage.base import Storage
-from ..storage.gate import leads_outside
-from ..text import safe
+from ..storage.gate import leads_outside, same_file
+from ..text import is_deceptive, safe
 from .bitmap_directory import read_bitmap_directory
 from .snapshot_table import read_snapshot_table
 
@@ -105,6 +106,7 @@ def load(storage: Storage) -> Loaded | None:
         loaded.bitmap_directory = directory.place
         loaded.found += directory.problems
     _luks(loaded, geometry, storage)
+    _names(loaded)
     return loaded
 
 
@@ -170,15 +172,51 @@ def _backing(loaded: Loaded, geometry: Geometry, cluster: bytes, area: Extension
 
 
 def _references(loaded: Loaded, storage: Storage) -> None:
-    """Second files named in a way that could lead anywhere on this host."""
-    for purpose, name in (("backing file", loaded.backing_name), ("data file", loaded.data_file)):
-        why = leads_outside(storage.path, name) if name else None
-        if name and why:
+    """Second files named in a way that could lead anywhere on this host, or in a circle."""
+    backing, data = loaded.backing_name, loaded.data_file
+    for purpose, name in (("backing file", backing), ("data file", data)):
+        if not name:
+            continue
+        shown = safe(name, 80)
+        why = leads_outside(storage.path, name)
+        if why:
+            what = f'The {purpose} "{shown}" is not to be trusted: {why}.'
+            loaded.found.append(Finding(P.REFERENCE_UNTRUSTED, what, structure=purpose))
+        if same_file(storage, name):
+            what = f'The image names itself, as "{shown}", as its {purpose}.'
+            loaded.found.append(Finding(P.REFERENCE_SELF, what, structure=purpose))
+    if backing and data and same_file(storage, backing, data):
+        what = f'The file "{safe(backing, 80)}" is named as backing file and as data file.'
+        loaded.found.append(Finding(P.REFERENCE_SELF, what, structure="data file"))
+
+
+def _names(loaded: Loaded) -> None:
+    """Names that would act on a terminal, one finding for each structure that holds any."""
+    groups: tuple[tuple[str, str, Iterable[bytes | None]], ...] = (
+        (
+            "backing file",
+            "backing file name or format",
+            (loaded.backing_name, loaded.backing_format),
+        ),
+        ("data file", "data file name", (loaded.data_file,)),
+        ("header extensions", "feature name", (record.name for record in loaded.feature_names)),
+        (
+            "snapshot table",
+            "snapshot ID or name",
+            (text for snapshot in loaded.snapshots for text in (snapshot.id, snapshot.name)),
+        ),
+        ("bitmaps", "bitmap name", (bitmap.name for bitmap in loaded.bitmaps)),
+    )
+    for structure, what, names in groups:
+        deceptive = [name for name in names if name and is_deceptive(name)]
+        if deceptive:
+            first = safe(deceptive[0], 80)
             loaded.found.append(
                 Finding(
-                    P.REFERENCE_UNTRUSTED,
-                    f'The {purpose} "{safe(name, 80)}" is not to be trusted: {why}.',
-                    structure=purpose,
+                    P.NAME_DECEPTIVE,
+                    f'A {what} holds hidden characters: "{first}".',
+                    len(deceptive),
+                    structure,
                 )
             )
 

@@ -93,30 +93,18 @@ def _judge(
 ) -> list[Finding]:
     problems: list[Finding] = []
     seen: dict[tuple[bytes, bytes], int] = {}
+    l2_span = geometry.l2_span
     for snapshot in snapshots:
-        shown = f'Snapshot {safe(snapshot.id, 20)} ("{safe(snapshot.name, 60)}")'
-        where = (Range(snapshot.entry_offset, snapshot.entry_length),)
-        fault = rules.l1_fault(snapshot.l1_table_offset, snapshot.l1_size, geometry, file_size)
         size = header.virtual_size if snapshot.disk_size is None else snapshot.disk_size
+        span = snapshot.l1_size * l2_span
+        fault = rules.l1_fault(snapshot.l1_table_offset, snapshot.l1_size, geometry, file_size)
         if fault is None and snapshot.l1_size == 0 and size > 0:
             fault = f"it is empty although the disk has {size} bytes"
-        if fault is not None:
-            problems.append(
-                Finding(
-                    P.SNAPSHOT_ENTRY,
-                    f"{shown} cannot be read: as for its L1 table, {fault}.",
-                    structure="snapshot table",
-                    host_ranges=where,
-                )
-            )
         odd = []
         if snapshot.disk_size is None and geometry.version >= 3:
             odd.append("its disk size is not recorded, which version 3 requires")
-        if size > INT64_MAX or (
-            fault is None and size > snapshot.l1_size * geometry.l2_span and snapshot.l1_size
-        ):
+        if size > INT64_MAX or (fault is None and size > span and snapshot.l1_size):
             odd.append(f"its disk size {size} is more than its L1 table can map")
-        span = snapshot.l1_size * geometry.l2_span
         if snapshot.vm_state_size > span:
             odd.append(
                 f"its VM state of {snapshot.vm_state_size} bytes is more than its L1 table can map"
@@ -124,10 +112,17 @@ def _judge(
         first = seen.setdefault((snapshot.id, snapshot.name), snapshot.index)
         if first != snapshot.index:
             odd.append(f"it has the same ID and name as table entry {first}")
-        problems += [
-            Finding(
-                P.SNAPSHOT_ODD, f"{shown}: {phrase}.", structure="snapshot table", host_ranges=where
-            )
-            for phrase in odd
-        ]
+        if fault is not None or odd:
+            problems += _entry_findings(snapshot, fault, odd)
     return problems
+
+
+def _entry_findings(snapshot: Snapshot, fault: str | None, odd: list[str]) -> list[Finding]:
+    shown = f'Snapshot {safe(snapshot.id, 20)} ("{safe(snapshot.name, 60)}")'
+    said = [(P.SNAPSHOT_ODD, f"{shown}: {phrase}.") for phrase in odd]
+    if fault is not None:
+        said.insert(0, (P.SNAPSHOT_ENTRY, f"{shown} cannot be read: as for its L1 table, {fault}."))
+    where = (Range(snapshot.entry_offset, snapshot.entry_length),)
+    return [
+        Finding(kind, what, structure="snapshot table", host_ranges=where) for kind, what in said
+    ]

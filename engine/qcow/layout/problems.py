@@ -250,6 +250,22 @@ CORRUPT_BIT = _odd(
     "check say so.",
     "Run a check to see what is damaged. " + _REPAIR,
 )
+NAME_DECEPTIVE = _odd(
+    "QCOW-NAME-DECEPTIVE",
+    "name with hidden characters",
+    "A name in the image holds control, invisible or text-reversing characters.",
+    "Programs that print it unchanged let it act on the terminal or show something else than it "
+    "says.",
+    "Here it is shown escaped. Do not print it with other programs; ask where the image is from.",
+)
+REFERENCE_SELF = _odd(
+    "QCOW-REF-SELF",
+    "refers to itself",
+    "The image names itself as its backing file or data file, or one file as both.",
+    "Programs that follow the reference never end, or read metadata as guest data.",
+    "Do not give the image to programs that follow it; point it at its real base "
+    "(qemu-img rebase -u).",
+)
 REFERENCE_UNTRUSTED = _odd(
     "QCOW-REF-UNTRUSTED",
     "reference outside the image's folder",

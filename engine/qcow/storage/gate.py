@@ -83,6 +83,22 @@ def leads_outside(containing_path: str | None, name: bytes) -> str | None:
     return None
 
 
+def same_file(containing: Storage, name: bytes, other: bytes | None = None) -> bool:
+    """Whether ``name`` means the containing image itself, or the same file as ``other``.
+
+    The file system is asked; nothing is opened.  A name that is no local path means neither.
+    """
+    if containing.path is None or _flaw(name) or (other is not None and _flaw(other)):
+        return False
+    try:
+        status = os.stat(combine(containing.path, name))
+        if other is None:
+            return (status.st_dev, status.st_ino) == containing.identity()
+        return os.path.samestat(status, os.stat(combine(containing.path, other)))
+    except OSError:
+        return False
+
+
 def _flaw(name: bytes) -> str | None:
     if not name:
         return "it is empty"
