@@ -75,7 +75,7 @@ class ClassLegend:
                 _SHORT.get(member, member.label),
                 counts[member],
                 class_ink(theme, member),
-                member in shown,
+                member in shown or member.is_problem,
             )
             for member in present
         ]

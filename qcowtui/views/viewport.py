@@ -1,9 +1,9 @@
 """The state of one map view: scale, order, cursor and scroll position, without any screen.
 
-Three sizes: a *cluster* of the image; a *cell*, which stands for 2**zoom clusters (a power of two);
-a *dot*, the smallest thing the screen can colour (half a character).  Zoomed out, a cell is a dot.
-Zoomed in beyond one cluster to the dot (negative zoom) a cell is one cluster and 2**-zoom dots,
-square or half a square.
+Three sizes: a *cluster* of the image; a *cell*, which stands for 2**zoom clusters (half as many
+again where that lets the whole image fit the view better); a *dot*, the smallest thing the screen
+can colour (half a character).  Zoomed out, a cell is a dot.  Zoomed in beyond one cluster a dot
+(negative zoom) a cell is one cluster and 2**-zoom dots, square or half a square.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class Viewport:
     top: int = 0
     hilbert: bool = False
     fitted: bool = True  # the zoom follows the size until the user chooses one
+    half_step: bool = False  # a cell is half as large again: only while fitted
     _curve: Curve = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -55,7 +56,7 @@ class Viewport:
 
     @property
     def clusters_per_cell(self) -> int:
-        return 1 << max(0, self.zoom)
+        return _per_cell(self.zoom, self.half_step)
 
     @property
     def cells(self) -> int:
@@ -79,10 +80,10 @@ class Viewport:
     @property
     def lines(self) -> int:
         """Text lines of the whole image."""
-        return self._lines_at(self.zoom)
+        return self._lines_at(self.zoom, self.half_step)
 
-    def _lines_at(self, zoom: int) -> int:
-        cells = -(-self.total // (1 << max(0, zoom)))
+    def _lines_at(self, zoom: int, half_step: bool) -> int:
+        cells = -(-self.total // _per_cell(zoom, half_step))
         dots = self._curve_at(zoom).rows(cells) * self._cell_size_at(zoom)[1]
         return -(-dots // self.dots_per_line)
 
@@ -102,17 +103,21 @@ class Viewport:
         return Hilbert.fitting(columns, rows)
 
     @property
-    def fit_zoom(self) -> int:
-        """The largest scale at which the whole image is in view."""
-        zoom = MIN_ZOOM
-        while self._lines_at(zoom) > self.height and (1 << max(0, zoom)) < self.total:
-            zoom += 1
-        return zoom
+    def fit_zoom(self) -> tuple[int, bool]:
+        """The most detail (zoom, half step) at which the whole image is in view."""
+        zoom, half_step = MIN_ZOOM, False
+        while self._lines_at(zoom, half_step) > self.height:
+            if _per_cell(zoom, half_step) >= self.total:
+                break
+            half_step = zoom > 0 and not half_step
+            zoom += 0 if half_step else 1
+        return zoom, half_step
 
     @property
     def max_zoom(self) -> int:
-        """Beyond this everything would be one cell."""
-        return max(self.fit_zoom, 0)
+        """The power of two at which the whole image is in view."""
+        zoom, half_step = self.fit_zoom
+        return max(zoom + half_step, 0)
 
     # ---- changing it
 
@@ -120,51 +125,55 @@ class Viewport:
         """Another size of the view; a fitted view stays fitted, the cursor stays in view."""
         self.width, self.height = max(1, width), max(1, height)
         self.dots_per_line = dots_per_line or self.dots_per_line
-        if self.fitted:
-            self.zoom = self.fit_zoom
         self._settle()
 
     def set_total(self, total: int) -> None:
         """The image grew or shrank."""
         self.total = total
-        if self.fitted:
-            self.zoom = self.fit_zoom
         self._settle()
 
     def zoom_to(self, zoom: int) -> None:
         """Another scale; the cursor keeps its address and its line on the screen."""
-        line = self.cursor_line - self.top
-        self.zoom = min(max(zoom, MIN_ZOOM), self.max_zoom)
-        self.fitted = self.zoom == self.fit_zoom
-        self._curve = self._curve_at(self.zoom)
-        self.top = self.cursor_line - line
-        self._settle()
+        zoom = min(max(zoom, MIN_ZOOM), self.max_zoom)
+        self._reshape(fitted=(zoom, False) == self.fit_zoom, zoom=zoom)
 
     def zoom_by(self, steps: int) -> None:
         """Positive steps see more of the image, negative ones more detail; each doubles."""
+        if self.half_step and steps < 0:
+            steps += 1  # the power of two below is less than a step away
         self.zoom_to(self.zoom + steps)
 
     def fit(self) -> None:
         """The whole image in view, also after the next resize."""
-        self.zoom_to(self.fit_zoom)
+        self._reshape(fitted=True)
 
     def toggle_curve(self) -> None:
         """Linear or Hilbert."""
-        line = self.cursor_line - self.top
-        self.hilbert = not self.hilbert
-        if self.fitted:
-            self.zoom = self.fit_zoom
-        self._curve = self._curve_at(self.zoom)
-        self.top = self.cursor_line - line
-        self._settle()
+        self._reshape(fitted=self.fitted, hilbert=not self.hilbert)
 
     def scroll_to(self, top: int) -> None:
         """Another first line; the cursor stays where it is, in view or not."""
         self.top = min(max(0, top), max(0, self.lines - self.height))
 
-    def _settle(self) -> None:
+    def _reshape(
+        self, *, fitted: bool, zoom: int | None = None, hilbert: bool | None = None
+    ) -> None:
+        """Change scale or order; the cursor stays on its line where that can be."""
+        line = self.cursor_line - self.top
+        self.fitted = fitted
+        self.half_step = False
+        self.zoom = self.zoom if zoom is None else zoom
+        self.hilbert = self.hilbert if hilbert is None else hilbert
+        self._settle(line)
+
+    def _settle(self, line: int | None = None) -> None:
+        """Fit if that is wanted, and bring everything into range."""
+        if self.fitted:
+            self.zoom, self.half_step = self.fit_zoom
         self._curve = self._curve_at(self.zoom)
         self.cursor = min(max(0, self.cursor), max(0, self.total - 1))
+        if line is not None:
+            self.top = self.cursor_line - line
         self.reveal()
 
     def reveal(self, jump: bool = False) -> None:
@@ -296,3 +305,8 @@ class Viewport:
             return False
         self.go_to(found, jump=True)
         return True
+
+
+def _per_cell(zoom: int, half_step: bool) -> int:
+    """Clusters of a cell."""
+    return 3 << (zoom - 1) if half_step else 1 << max(0, zoom)

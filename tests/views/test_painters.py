@@ -137,7 +137,7 @@ def test_class_legend_counts_and_filters() -> None:
     before = legend.generation
     legend.toggle(ClusterClass.DATA)
     assert legend.generation != before
-    assert [entry.shown for entry in legend.entries(THEME)] == [False, False, True]
+    assert [entry.shown for entry in legend.entries(THEME)] == [True, False, True]
     assert painter.shown == {ClusterClass.DATA}
     legend.toggle(ClusterClass.FREE)
     assert painter.shown == {ClusterClass.DATA, ClusterClass.FREE}

@@ -53,8 +53,10 @@ def test_fit_shows_everything(view: Viewport) -> None:
     first, last = view.visible_ranges()
     assert (first, last) == (0, view.total)
     if view.zoom > MIN_ZOOM:  # one step closer would not fit
+        per_cell = view.clusters_per_cell
         view.zoom_by(-1)
         assert view.lines > view.height
+        assert per_cell / 2 <= view.clusters_per_cell <= per_cell
 
 
 @given(viewports(), st.data())

@@ -257,9 +257,17 @@ class ClusterMap(ScrollView, can_focus=True, inherit_bindings=False):
             self.post_message(self.Selected(self, view.cursor))
 
     @property
-    def _shape(self) -> tuple[int, bool, int, int, int, int]:
+    def _shape(self) -> tuple[int, ...]:
         view = self.viewport
-        return view.zoom, view.hilbert, view.width, view.height, view.dots_per_line, view.total
+        return (
+            view.zoom,
+            view.clusters_per_cell,
+            view.hilbert,
+            view.width,
+            view.height,
+            view.dots_per_line,
+            view.total,
+        )
 
     def _show(self) -> None:
         """Bring the scroll bar to where the viewport is."""

@@ -7,7 +7,6 @@ from typing import ClassVar, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
-from rich.style import Style
 from textual import events
 from textual.filter import ANSIToTruecolor, LineFilter
 from textual.geometry import Size
@@ -218,8 +217,4 @@ class Legend(Widget, can_focus=True, inherit_bindings=False):
         depth = Depth.of(self.app) if self._depth is None else self._depth
         if depth is Depth.NONE or self._glyphs:
             return [Segment(f" {entry.ink.glyph}", self.rich_style)]
-        return (
-            [Segment(*depth.swatch(entry.ink, _SWATCH))]
-            if entry.shown
-            else [Segment("  ", self.rich_style + Style(dim=True))]
-        )
+        return [Segment(*depth.swatch(entry.ink, _SWATCH))]

@@ -13,7 +13,7 @@ from .scheme import PACKED_LIMIT, PackedTallies, tally_fields
 from .tree import ClusterTree
 
 #: The most spans looked at for exact edges, and otherwise: a few milliseconds of work.
-_EXACT_SPANS: Final = 700_000
+_EXACT_SPANS: Final = 1_000_000
 _SPANS: Final = 300_000
 
 
