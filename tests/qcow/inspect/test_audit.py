@@ -221,7 +221,7 @@ def test_a_file_that_is_two_things(tmp_path: Path) -> None:
     for offset, mark in ((0x8001, b"CD001"), (512, b"EFI PART"), (446, table[446:])):
         path = small_image(tmp_path, "double", virtual_size=64 << 16)
         patch(path, offset, mark)
-        assert _failed(audit(path)) == ["ambiguous-format"]
+        assert "ambiguous-format" in _failed(audit(path))
         path.unlink()
     # Guest data may look like anything.
     builder = ImageBuilder(virtual_size=1 << 20, cluster_bits=12)
