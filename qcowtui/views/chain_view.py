@@ -35,7 +35,7 @@ class RowKind(Enum):
     """What a row of the chain stands for; the value is for people."""
 
     DEPENDENT = "builds on this image"
-    LAYER = "layer"
+    LAYER = "backing file"
     DATA_FILE = "external data file"
     UNSERVED = "in no layer"
 
@@ -45,7 +45,8 @@ class ChainRow:
     """One row.  All texts are safe to show; sizes are bytes, None where they are not known.
 
     ``served`` are the guest bytes that a reader of the top gets from this layer, ``served_before``
-    those of the layers above it: together they place its bar.  ``depth`` is the indentation.
+    those of the layers above it: together they place its bar.  ``needed`` are those that a layer
+    which is not open would have to serve.  ``depth`` is the indentation.
     """
 
     kind: RowKind
@@ -62,12 +63,16 @@ class ChainRow:
     disk_size: int | None = None
     served: int | None = None
     served_before: int = 0
+    needed: int | None = None
     hidden: int | None = None  # stored here, but covered by layers above
 
 
 @dataclass(frozen=True, slots=True)
 class ChainView:
-    """``served_total`` is what the bars are shares of (bytes); ``note`` sums it up in a line."""
+    """``served_total`` is what the bars are shares of (bytes).
+
+    ``note`` sums it up in a few words of our own, without any name.
+    """
 
     rows: tuple[ChainRow, ...]
     served_total: int
@@ -108,15 +113,19 @@ def row_details(row: ChainRow, view: ChainView) -> tuple[tuple[str, str], ...]:
     """(label, text) pairs on one row, for the details below the list."""
     if row.kind is RowKind.UNSERVED:
         return ((row.kind.value, row.reason),)
-    found: list[tuple[str, str]] = [(row.kind.value, row.path or row.name)]
+    top = row.kind is RowKind.LAYER and not row.depth
+    found: list[tuple[str, str]] = [("this image" if top else row.kind.value, row.path or row.name)]
     if row.status or row.reason:
         found.append((row.status, row.reason))
     if row.served is not None:
-        share = percent(row.served, view.served_total)
-        text = f"{size(row.served)} of the disk, {share} of what is stored in the chain"
+        text = f"{size(row.served)} of the disk"
+        if all(other.needed is None for other in view.rows):
+            text += f", {percent(row.served, view.served_total)} of what is stored in the chain"
         if row.hidden:
             text += f"; {size(row.hidden)} more are here, but hidden by the layers above"
         found.append(("serves", text))
+    if row.needed:
+        found.append(("would serve", f"up to {size(row.needed)} of the disk"))
     sizes = [
         f"{label} {size(number)}"
         for label, number in (
@@ -138,10 +147,10 @@ def _note(session: Session, layers: list[ChainRow]) -> tuple[str, Tone]:
     absent = next((row for row in layers if row.status), None)
     if absent is not None:
         if absent.tone is Tone.BAD:
-            return f"{absent.name}: {absent.status}. What only it holds cannot be read.", Tone.BAD
-        return f"{absent.name}: {absent.status}", absent.tone
+            return f"{absent.kind.value} {absent.status}: what only it holds is missing", Tone.BAD
+        return f"{absent.kind.value} {absent.status}", absent.tone
     if len(layers) == 1:
-        return "This image stands alone: it has no backing file.", Tone.MUTED
+        return "no backing file", Tone.MUTED
     if session.state_of(Part.CHAIN) is not PartState.COMPLETE:
         return "measuring what each layer serves ...", Tone.MUTED
     return f"{plural(len(session.layers), 'layer')}, all readable", Tone.MUTED
@@ -171,10 +180,11 @@ def _layer(session: Session, info: LayerInfo, above: str | None, before: int, ke
         status, reason, tone, grantable = unopened(session.gate, above, info.name, key, info.reason)
     shown = safe(os.fsdecode(info.name) if info.path is None else info.path)
     covered = info.coverage
+    is_open = info.status is LayerStatus.OK
     return ChainRow(
         kind=RowKind.LAYER,
         depth=info.depth,
-        name=_last_part(shown),
+        name=safe(info.name) if info.depth else _last_part(shown),
         path=shown,
         format=_format(info.format, info.stated_format),
         status=status,
@@ -184,7 +194,8 @@ def _layer(session: Session, info: LayerInfo, above: str | None, before: int, ke
         virtual_size=info.virtual_size,
         file_length=info.file_length,
         disk_size=info.disk_size,
-        served=None if covered is None else covered.served,
+        served=covered.served if covered is not None and is_open else None,
+        needed=covered.served if covered is not None and not is_open else None,
         served_before=before,
         hidden=None if covered is None else covered.hidden,
     )
@@ -216,7 +227,7 @@ def _unfollowed(session: Session, key: str) -> list[ChainRow]:
             ChainRow(
                 kind=RowKind.LAYER,
                 depth=1,
-                name=_last_part(shown),
+                name=shown,
                 path=shown,
                 format=_format(None, image.backing.format),
                 status=closed.words,
@@ -238,7 +249,7 @@ def _data_file(
     return ChainRow(
         kind=RowKind.DATA_FILE,
         depth=depth + 1,
-        name=_last_part(shown),
+        name=shown,
         path=shown,
         format="data",
         status=words.words,

@@ -9,13 +9,16 @@ from qcow.findings import Finding, GuestRange, Range, Severity
 
 from .selection import ACTIVE, Selection, select_guest, select_host
 from .session import Part, PartState, Session
+from .states import state_name
 from .tones import Tone, severity_tone
-from .units import count, offset, plural, size
+from .units import offset, plural, size
 
 NOTHING_FOUND = "No metadata errors found; guest content not verified."
 #: Places and examples listed in the details.
 _MAX_LISTED = 8
 
+#: Counts that an unclean shutdown left out of date.
+_STALE = "QCOW-REFCOUNT-STALE"
 _WORDS = {
     Severity.ERROR: "ERROR",
     Severity.CORRUPTION: "CORRUPT",
@@ -33,8 +36,8 @@ class FindingRow:
     severity: str  # in capitals
     tone: Tone
     what: str
-    count: str  # how many places; empty for a single one
-    hits: str  # the guest bytes it concerns, summed; empty when there are none
+    count: str  # ``6 places``; empty for a single one
+    hits: str  # ``hits 96 KiB``: guest data of all states, summed; empty when there is none
 
 
 class FindingsView:
@@ -73,22 +76,36 @@ class FindingsView:
             if found.state != ACTIVE or found.start < image.virtual_size
         ]
 
+    def concerns(self, position: int, place: Selection) -> bool:
+        """Whether a finding is about the selected cluster."""
+        finding = self.rows[position].finding
+        size = self._session.cluster_size
+        host, guest = place.host_cluster, place.guest_offset
+        if host is not None:
+            start, stop = host * size, (host + 1) * size
+            if any(one.start < stop and start < one.end for one in finding.host_ranges):
+                return True
+        return guest is not None and any(
+            one.state == place.state and one.start < guest + size and guest < one.start + one.length
+            for one in finding.guest_ranges
+        )
+
     def details(self, position: int) -> tuple[tuple[str, str], ...]:
         """(heading, text) pairs that say everything about one finding."""
         return tuple(self._details(self.rows[position].finding))
 
     def _details(self, finding: Finding) -> Iterator[tuple[str, str]]:
         kind = finding.kind
-        yield "", finding.what
+        yield "", _for_screen(finding.what)
         yield "what it is", kind.meaning
         if finding.guest_ranges:
             yield "guest data hit", self._guest_words(finding.guest_ranges, finding.truncated)
         if finding.host_ranges:
             yield "in the file", host_words(finding.host_ranges, finding.truncated)
         yield "what follows", kind.consequence
-        yield "what to do", kind.next_step
-        for example in finding.examples[:_MAX_LISTED]:
-            yield "example", example
+        yield "what to do", _for_screen(kind.next_step)
+        if finding.examples:
+            yield "examples", "\n".join(finding.examples[:_MAX_LISTED])
         yield "code", kind.code
 
     def _guest_words(self, ranges: Sequence[GuestRange], truncated: bool) -> str:
@@ -110,8 +127,6 @@ class FindingsView:
         image = self._session.qcow2
         if label == ACTIVE or image is None:
             return "the active disk"
-        from .lookup import state_name  # which loads numpy
-
         return f"snapshot {state_name(image, label)}"
 
 
@@ -170,19 +185,27 @@ def only_stale(session: Session) -> bool:
     if session.check is None:
         return False
     bad = [found for found in session.check.findings if found.severity >= Severity.CORRUPTION]
-    return bool(bad) and all(found.code == "QCOW-REFCOUNT-STALE" for found in bad)
+    return bool(bad) and all(found.code == _STALE for found in bad)
 
 
 def _row(finding: Finding) -> FindingRow:
     hits = sum(found.length for found in finding.guest_ranges)
+    word, tone = _WORDS[finding.severity], severity_tone(finding.severity)
+    if finding.code == _STALE:  # expected after a crash: no reason for alarm
+        word, tone = "DIRTY", Tone.WARNING
     return FindingRow(
         finding,
-        _WORDS[finding.severity],
-        severity_tone(finding.severity),
+        word,
+        tone,
         finding.kind.title,
-        count(finding.count) if finding.count > 1 else "",
-        size(hits) if hits else "",
+        plural(finding.count, "place") if finding.count > 1 else "",
+        f"hits {size(hits)}" if hits else "",
     )
+
+
+def _for_screen(text: str) -> str:
+    """The engine's words with the key in the place of the command line's option."""
+    return text.replace("--follow", "f")
 
 
 def _haystack(finding: Finding) -> str:

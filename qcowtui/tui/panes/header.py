@@ -9,7 +9,8 @@ from textual.app import ComposeResult
 
 from ...views.bars import shares
 from ...views.breakdown import Breakdown, Share, breakdown
-from ...views.header_view import Field, Section, header_sections
+from ...views.header_fields import Field, Section
+from ...views.header_view import header_sections
 from ...views.selection import select_host
 from ...views.session import Part, Session
 from ...views.tones import Tone
@@ -19,7 +20,7 @@ from .details import Details
 from .toned import Rows, TonedPane, content_width
 
 #: Widths from which a third column has the glosses.
-_MIN_WIDTH_FOR_GLOSSES = 52
+_MIN_WIDTH_FOR_GLOSSES = 66
 _WIDE_LABEL, _WIDE_VALUE = 20, 20
 _NARROW_LABEL = 15
 _SPACE = "space"
@@ -73,7 +74,7 @@ class HeaderPane(TonedPane):
     def compose(self) -> ComposeResult:
         rows = Rows(lambda: len(self._rows), self._cells)
         yield VirtualList([Column("")], rows, header=False, empty="Nothing matches.")
-        yield Details(self)
+        yield Details()
 
     def on_mount(self) -> None:
         self.repaint()

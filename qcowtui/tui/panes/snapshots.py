@@ -29,7 +29,7 @@ _FREES = Column("Frees", 9, "right")
 _VM_STATE = Column("VM state", 9, "right")
 _DIFFERS = Column("Differs", 9, "right")
 #: From which width which columns are shown.
-_LAYOUTS = (
+_LAYOUTS: tuple[tuple[int, tuple[Column, ...]], ...] = (
     (92, (_NAME, _ID, _TAKEN, _FREES, _VM_STATE, _DIFFERS)),
     (80, (_NAME, _TAKEN, _FREES, _VM_STATE, _DIFFERS)),
     (66, (_NAME, _TAKEN, _FREES, _DIFFERS)),
@@ -73,7 +73,7 @@ class SnapshotsPane(TonedPane):
 
     def compose(self) -> ComposeResult:
         yield VirtualList(self._columns, Rows(self._count, self._cells), empty=self._empty)
-        yield Details(self)
+        yield Details()
 
     def on_mount(self) -> None:
         self.repaint()

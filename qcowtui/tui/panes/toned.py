@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from rich.style import Style
 from rich.text import Text
+from textual.content import Content
 from textual.scroll_view import ScrollView
 
 from qcow.inspect.classes import ClusterClass
@@ -64,6 +65,25 @@ class TonedPane(Pane):
 
     def repaint(self) -> None:
         """Show everything anew, from what the session holds."""
+
+
+#: Tones as styles of Content, which looks colours up when it is painted.
+_STYLES = {
+    Tone.PLAIN: "",
+    Tone.MUTED: "$foreground 60%",
+    Tone.STRONG: "bold",
+    Tone.GOOD: "$text-success",
+    Tone.NOTE: "$text-accent",
+    Tone.WARNING: "$text-warning",
+    Tone.BAD: "bold $text-error",
+}
+
+
+def content(*pieces: str | Piece) -> Content:
+    """Pieces for a widget of Textual's own; nothing in them is read as markup."""
+    return Content.assemble(
+        *(piece if isinstance(piece, str) else (piece[0], _STYLES[piece[1]]) for piece in pieces)
+    )
 
 
 class Rows:
