@@ -60,7 +60,7 @@ _VIEW = (
     Command(
         "view.order", "view", "host file or guest disk",
         "Draw the map in the order of the file, or of the disk the guest sees.",
-        ("v",), Scope.DASHBOARD, "toggle_order", "guest order", when.needs_map,
+        ("v",), Scope.DASHBOARD, "toggle_order", "host/guest", when.needs_map,
     ),
     Command(
         "view.zoom_pane", "view", "zoom the pane",
@@ -211,7 +211,7 @@ _MAP = (
     Command(
         "map.zoom_out", "map", "zoom out",
         "Twice as much of the image.",
-        ("minus",), Scope.MAP, "zoom_out", "zoom out", when.needs_map,
+        ("minus",), Scope.MAP, "zoom_out", "", when.needs_map,
     ),
     Command(
         "map.zoom_fit", "map", "zoom to all",
@@ -231,7 +231,7 @@ _MAP = (
     Command(
         "map.legend", "map", "legend",
         "Go to the legend: what the colours mean; enter shows one class alone.",
-        ("L",), Scope.DASHBOARD, "legend", "legend", when.needs_map,
+        ("L",), Scope.DASHBOARD, "legend", "", when.needs_map,
     ),
 )  # fmt: skip
 

@@ -32,7 +32,10 @@ class QcowApp(App[int]):
 
     TITLE = "qcowtui"
     # Those of the screens that may come first; a default screen's own sheet would not be read.
-    CSS_PATH: ClassVar[list[str | PurePath]] = ["screens/dashboard.tcss"]
+    CSS_PATH: ClassVar[list[str | PurePath]] = [
+        "screens/dashboard.tcss",
+        "screens/picker.tcss",
+    ]
     ENABLE_COMMAND_PALETTE = True
     COMMAND_PALETTE_BINDING = "ctrl+p"
     BINDINGS: ClassVar[list[BindingType]] = bindings_for(Scope.APP)

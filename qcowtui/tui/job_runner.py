@@ -8,23 +8,28 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from textual.message import Message
 from textual.screen import Screen
 
-from qcow.errors import Cancelled
+from qcow.errors import Cancelled, QcowError
 from qcow.jobs import CancelToken, Progress
 
 from ..views.selection import Selection
 from ..views.session import Session
 from ..views.work import Job, run_job
-from .messages import JobEnded, JobProgress, JobStarted, LookedUp, QueueEnded, Watched
+from .messages import JobEnded, JobProgress, JobStarted, LookedUp, QueueEnded, Reread, Watched
 
 #: Seconds between two messages of a running job.
 _INTERVAL = 1 / 15
 #: A screen that has more unread messages than this gets no progress until it has caught up.
 _BACKLOG = 10
+#: Seconds between two looks whether the queue was cancelled, while waiting for the screen.
+_PATIENCE = 0.05
+#: Seconds that leaving waits for the threads to let go of the file.
+_FAREWELL = 2.0
 
 
 class JobRunner:
@@ -35,6 +40,7 @@ class JobRunner:
         self._session = session
         self._using_session = threading.Lock()
         self._queue = CancelToken()
+        self._jobs: deque[Job] = deque()
         self._lookup = CancelToken()
         self._seen: tuple[int, int] | None = None
         #: Whether a queue was started and has not ended.
@@ -44,8 +50,16 @@ class JobRunner:
         """Run ``jobs`` instead of what is running; with ``reread`` parse the file anew first."""
         self._queue.cancel()
         token = self._queue = CancelToken()
+        jobs_of_queue = self._jobs = deque(jobs)
         self.busy = True
-        self._in_thread("jobs", lambda: self._run(tuple(jobs), token, reread))
+        self._in_thread("jobs", lambda: self._run(jobs_of_queue, token, reread))
+
+    def run_next(self, *jobs: Job) -> None:
+        """Run ``jobs`` before what is waiting, after what is running."""
+        if self.busy:
+            self._jobs.extendleft(reversed(jobs))
+        else:
+            self.start(jobs)
 
     def stop(self) -> None:
         """Cancel the running queue; what was found stays."""
@@ -55,8 +69,9 @@ class JobRunner:
         """Cancel everything and let go of the file once the threads have."""
         self._queue.cancel()
         self._lookup.cancel()
-        with self._using_session:
+        if self._using_session.acquire(timeout=_FAREWELL):
             self._session.close()
+            self._using_session.release()
 
     def look_up(self, place: Selection) -> None:
         """Find out more about ``place``, instead of the one asked for before."""
@@ -79,17 +94,26 @@ class JobRunner:
         if self._screen.is_attached:
             self._screen.post_message(message)
 
-    def _run(self, jobs: tuple[Job, ...], token: CancelToken, reread: bool) -> None:
+    def _run(self, jobs: deque[Job], token: CancelToken, reread: bool) -> None:
         with self._using_session:
-            if reread and not token.cancelled:
-                self._session.reread()
-            for job in jobs:
-                if token.cancelled:
-                    break
-                self._run_one(job, token)
+            if reread:
+                self._reread(token)
+            while jobs and not token.cancelled:
+                self._run_one(jobs.popleft(), token)
         if token is self._queue:
             self.busy = False
             self._post(QueueEnded(token.cancelled))
+
+    def _reread(self, token: CancelToken) -> None:
+        """Parse the file; the screen's thread exchanges the image, so that no view is torn."""
+        try:
+            image = self._session.parse_again()
+        except QcowError:  # not an image for the moment: what is known stays
+            return
+        adopted = threading.Event()
+        self._post(Reread(image, adopted))
+        while not token.cancelled and not adopted.wait(_PATIENCE):
+            pass
 
     def _run_one(self, job: Job, token: CancelToken) -> None:
         begun = last = time.monotonic()

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 
 from textual.message import Message
 
 from qcow.jobs import Progress
+from qcow.opening import AnyImage
 
 from ..views.selection import Selection
 from ..views.session import PartState
 from ..views.work import Job
+
+
+@dataclass
+class Reread(Message):
+    """The file was parsed anew.  The worker waits until the session has adopted the image."""
+
+    image: AnyImage
+    adopted: threading.Event
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import NamedTuple
 
 from qcow.image.image import Image
@@ -10,24 +9,15 @@ from qcow.layout.problems import REFERENCE_UNTRUSTED
 from qcow.storage.holders import Holder
 
 from .session import Part, PartState, Session
+from .tones import Tone
 from .units import count, plural
-
-
-class Mood(Enum):
-    """How loud a badge is; the words alone say what it means."""
-
-    QUIET = "quiet"
-    GOOD = "good"
-    NOTICE = "notice"
-    WARNING = "warning"
-    DAMAGE = "damage"
 
 
 class Badge(NamedTuple):
     """``text`` is short and in capitals where it is a state; ``meaning`` a sentence.  Both safe."""
 
     text: str
-    mood: Mood
+    tone: Tone
     meaning: str
 
 
@@ -38,7 +28,7 @@ def badges(session: Session) -> tuple[Badge, ...]:
     if image is not None:
         found += [*_health(session, image), *_kind(image)]
     found.append(
-        Badge("RO", Mood.QUIET, "Read-only: nothing is ever written to this file from here.")
+        Badge("RO", Tone.MUTED, "Read-only: nothing is ever written to this file from here.")
     )
     return tuple(found)
 
@@ -51,7 +41,7 @@ def _usage(session: Session) -> list[Badge]:
     return [
         Badge(
             f"{text} · LIVE",
-            Mood.WARNING,
+            Tone.WARNING,
             "Another process may be writing to this image. It is shown as it changes; what is "
             "half written may look wrong for a moment.",
         )
@@ -74,14 +64,14 @@ def _health(session: Session, image: Image) -> list[Badge]:
     found = []
     if image.refused is not None:
         found.append(
-            Badge("DAMAGED", Mood.DAMAGE, f"QEMU would not open this image. {image.refused.what}")
+            Badge("DAMAGED", Tone.BAD, f"QEMU would not open this image. {image.refused.what}")
         )
     check = session.check
     if check is not None and (corruptions := check.corruptions + check.extra_corruptions):
         found.append(
             Badge(
                 f"CORRUPT {count(corruptions)}",
-                Mood.DAMAGE,
+                Tone.BAD,
                 "The metadata contradicts itself: repair before anything writes to this image.",
             )
         )
@@ -89,7 +79,7 @@ def _health(session: Session, image: Image) -> list[Badge]:
         found.append(
             Badge(
                 "CORRUPT",
-                Mood.DAMAGE,
+                Tone.BAD,
                 "QEMU marked this image as corrupt and does not write to it until it is repaired.",
             )
         )
@@ -97,7 +87,7 @@ def _health(session: Session, image: Image) -> list[Badge]:
         found.append(
             Badge(
                 "DIRTY",
-                Mood.NOTICE,
+                Tone.NOTE,
                 "Not cleanly shut down: refcounts were postponed (lazy refcounts). QEMU rebuilds "
                 "them when it next opens the image for writing; no data is lost.",
             )
@@ -106,7 +96,7 @@ def _health(session: Session, image: Image) -> list[Badge]:
         found.append(
             Badge(
                 f"LEAKS {count(leaks)}",
-                Mood.NOTICE,
+                Tone.WARNING,
                 f"{plural(leaks, 'cluster')} marked as used but nobody refers to them: wasted "
                 "space, no damage.",
             )
@@ -115,7 +105,7 @@ def _health(session: Session, image: Image) -> list[Badge]:
         found.append(
             Badge(
                 "CHECK INCOMPLETE",
-                Mood.WARNING,
+                Tone.WARNING,
                 "Parts of the metadata could not be read, so not everything was checked.",
             )
         )
@@ -123,13 +113,13 @@ def _health(session: Session, image: Image) -> list[Badge]:
         found.append(
             Badge(
                 "OK",
-                Mood.GOOD,
+                Tone.GOOD,
                 "No metadata errors found. What the guest stored was not verified.",
             )
         )
     if check is None and session.state_of(Part.CHECK) is PartState.FAILED:
         found.append(
-            Badge("NOT CHECKED", Mood.WARNING, session.failures.get(Part.CHECK, "It failed."))
+            Badge("NOT CHECKED", Tone.WARNING, session.failures.get(Part.CHECK, "It failed."))
         )
     return found
 
@@ -141,7 +131,7 @@ def _kind(image: Image) -> list[Badge]:
         found.append(
             Badge(
                 "ENCRYPTED",
-                Mood.NOTICE,
+                Tone.NOTE,
                 f"What the guest stored is encrypted ({method}): unreadable without the key.",
             )
         )
@@ -149,7 +139,7 @@ def _kind(image: Image) -> list[Badge]:
         found.append(
             Badge(
                 "UNTRUSTED REFERENCE",
-                Mood.WARNING,
+                Tone.WARNING,
                 "This image names another file in a way that a program should not follow blindly. "
                 "Nothing was opened.",
             )

@@ -14,21 +14,27 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from qcow.chain import coverage, dependents, layer_infos, open_chain
-from qcow.disk import ExtentKind
+from qcow.chain import Chain, coverage, dependents, layer_infos, open_chain
+from qcow.disk import ExtentBatch, ExtentKind
 from qcow.formats.raw import RawImage
 from qcow.inspect.ancestry import ancestry
+from qcow.inspect.check import check
 from qcow.inspect.classes import ClusterClass
+from qcow.inspect.diff import diff
+from qcow.inspect.fragmentation import fragmentation
 from qcow.inspect.guest_classes import guest_classes
 from qcow.inspect.owners import scan_owners
 from qcow.inspect.sharing import sharing
 from qcow.inspect.space import space
+from qcow.inspect.states import resolve_state
 from qcow.jobs import CancelToken, ProgressCallback, Throttle
 from qcow.storage.holders import holders
 from qcow.storage.locks import LockMode, probe
 
+from .diff_map import NOTHING, DiffMap
 from .pyramid import MAX_CLUSTERS, ClassPyramid, RefcountPyramid
 from .session import Session
+from .states import state_words
 
 
 def scan_host_map(session: Session, progress: ProgressCallback, cancel: CancelToken) -> None:
@@ -67,34 +73,41 @@ def scan_host_map(session: Session, progress: ProgressCallback, cancel: CancelTo
     session.host_map, session.refcounts = host_map, refcounts
 
 
-def _raw_runs(
-    image: RawImage, cluster_size: int, cancel: CancelToken
+_STORED = (int(ExtentKind.DATA), int(ExtentKind.COMPRESSED))
+
+
+def _cluster_runs(
+    batches: Iterator[ExtentBatch], length: int, cluster_size: int, cancel: CancelToken
 ) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.uint8]]]:
     """(first cluster, lengths, classes): a cluster that holds any data is data, else free."""
     done = 0
-    total = -(-image.storage.size() // cluster_size)
-    for batch in image.extents():
+    total = -(-length // cluster_size)
+    for batch in batches:
         cancel.check()
-        data = batch.kind == ExtentKind.DATA
+        data = np.isin(batch.kind, _STORED)
         starts = batch.start[data] // cluster_size
         ends = np.minimum(-(-(batch.start + batch.length)[data] // cluster_size), total)
-        reached = min(total, int(batch.start[-1] + batch.length[-1]) // cluster_size)
-        before = np.maximum.accumulate(np.concatenate(([done], ends[:-1])))
-        starts = np.maximum(starts, before)
-        ends = np.maximum(ends, starts)
-        lengths = np.empty(2 * len(starts) + 1, dtype=np.int64)
-        lengths[0:-1:2] = starts - before
-        lengths[1::2] = ends - starts
-        last = int(ends[-1]) if len(ends) else done
-        lengths[-1] = max(0, reached - last)
+        before = np.maximum.accumulate(np.concatenate(([done], ends)))
+        starts, ends = np.maximum(starts, before[:-1]), np.maximum(ends, before[:-1])
+        reached = int(batch.start[-1] + batch.length[-1]) // cluster_size
+        edges = np.empty(2 * len(starts) + 2, dtype=np.int64)
+        edges[0], edges[-1] = done, max(int(before[-1]), min(total, reached))
+        edges[1:-1:2], edges[2:-1:2] = starts, ends
+        lengths = np.diff(edges)
         classes = np.full(len(lengths), ClusterClass.FREE, dtype=np.uint8)
         classes[1::2] = ClusterClass.DATA
         used = lengths > 0
         if used.any():
             yield done, lengths[used], classes[used]
-        done = max(last, reached)
+        done = int(edges[-1])
     if done < total:
         yield done, np.array([total - done]), np.array([ClusterClass.FREE], dtype=np.uint8)
+
+
+def _raw_runs(
+    image: RawImage, cluster_size: int, cancel: CancelToken
+) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.uint8]]]:
+    return _cluster_runs(image.extents(), image.storage.size(), cluster_size, cancel)
 
 
 def scan_guest_map(session: Session, progress: ProgressCallback, cancel: CancelToken) -> None:
@@ -130,8 +143,6 @@ def compare_states(session: Session, progress: ProgressCallback, cancel: CancelT
 
 def run_check(session: Session, progress: ProgressCallback, cancel: CancelToken) -> None:
     """The full check of all metadata."""
-    from qcow.inspect.check import check
-
     if session.qcow2 is not None:
         session.check = check(session.qcow2, progress=progress, cancel=cancel)
 
@@ -154,14 +165,45 @@ def search_dependents(session: Session, progress: ProgressCallback, cancel: Canc
     session.dependents = dependents(session.path, [folder], progress=progress, cancel=cancel)
 
 
+def compare_two(
+    session: Session, progress: ProgressCallback, cancel: CancelToken, one: str, other: str
+) -> None:
+    """Mark on a map where two states differ, reading tables only; it grows while it runs."""
+    first = resolve_state(session.image, session.chain, one)
+    second = resolve_state(session.image, session.chain, other)
+    clusters = -(-max(first.virtual_size, second.virtual_size) // session.cluster_size)
+    found = DiffMap(
+        state_words(session, one),
+        state_words(session, other),
+        min(MAX_CLUSTERS, clusters),
+        session.cluster_size,
+    )
+    session.difference = found
+    end = 0
+    for start, lengths, classes in _stored_runs(second, session.cluster_size, cancel):
+        found.pyramid.update_runs(start, lengths, classes)
+        end = start + int(lengths.sum())
+    if end < found.pyramid.total:
+        rest = np.array([found.pyramid.total - end])
+        found.pyramid.update_runs(end, rest, np.array([NOTHING], dtype=np.uint8))
+    for ranges in diff(first, second, progress=progress, cancel=cancel):
+        found.add(ranges.start, ranges.length)
+
+
+def _stored_runs(
+    disk: Chain, cluster_size: int, cancel: CancelToken
+) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.uint8]]]:
+    return _cluster_runs(disk.runs(), disk.virtual_size, cluster_size, cancel)
+
+
 def measure_fragmentation(
     session: Session, progress: ProgressCallback, cancel: CancelToken
 ) -> None:
     """How scattered the active disk lies in the file."""
-    from qcow.inspect.fragmentation import fragmentation
-
     if session.qcow2 is not None:
-        session.fragmentation = fragmentation(session.qcow2, progress=progress, cancel=cancel)
+        session.fragmentation = fragmentation(
+            session.qcow2.active, progress=progress, cancel=cancel
+        )
 
 
 def ask_holders(session: Session) -> None:

@@ -15,10 +15,10 @@ from qcow.inspect.references import ClusterReferences, Reference, references_to
 from qcow.jobs import CancelToken
 from qcow.layout.constants import OFLAG_COMPRESSED
 from qcow.layout.tables import OFFSETS
-from qcow.text import safe
 
 from .selection import ACTIVE, Selection
 from .session import Session
+from .states import state_name
 from .units import plural
 
 #: States named one by one; more are counted.
@@ -40,14 +40,6 @@ def look_up(session: Session, place: Selection, *, cancel: CancelToken | None = 
         raise
     except QcowError as error:
         return replace(place, error=str(error), complete=True)
-
-
-def state_name(image: Image, label: str) -> str:
-    """A state's label (``active``, ``snapshot:ID``) as people name it, safe to show."""
-    for snapshot in image.snapshots:
-        if snapshot.label == label:
-            return safe(snapshot.name, 32) or f"snapshot {safe(snapshot.id, 12)}"
-    return safe(label, 40)
 
 
 def _in_raw_file(session: Session, place: Selection) -> Selection:

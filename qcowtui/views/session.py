@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from qcow.inspect.sharing import Sharing
     from qcow.inspect.space import Space
 
+    from .diff_map import DiffMap
     from .pyramid import ClassPyramid, RefcountPyramid
 
 
@@ -105,6 +106,7 @@ class Session:
     layers: tuple[LayerInfo, ...] = ()
     dependents: DependentSearch | None = None
     fragmentation: Fragmentation | None = None
+    difference: DiffMap | None = None  # what two states differ in, while it is on the map
     selection: Selection = field(default_factory=Selection)
     jumps: JumpList = field(default_factory=JumpList)
     order: Order = Order.HOST
@@ -190,14 +192,21 @@ class Session:
             return False
         return True
 
-    def reread(self) -> None:
-        """Parse the image anew from the same open file and forget all that followed from it."""
-        self.image = opening.open_storage(self.file, format=self.image.format)
+    def parse_again(self) -> AnyImage:
+        """The image as the open file has it now; changes nothing here (see :meth:`adopt`)."""
+        return opening.open_storage(self.file, format=self.image.format)
+
+    def adopt(self, image: AnyImage) -> None:
+        """Take a newly parsed image and forget all that followed from the old one.
+
+        The maps stay, to be shown until new ones are complete.
+        """
+        self.image = image
         if self.chain is not None:
             self.chain.close()
         self.owners = None
         self.sharing = self.ancestry = self.space = None
-        self.check = self.chain = self.fragmentation = None
+        self.check = self.chain = self.fragmentation = self.difference = None
         self.layers = ()
         self.states.clear()
         self.failures.clear()

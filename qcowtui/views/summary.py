@@ -62,7 +62,7 @@ def places(session: Session, selection: Selection) -> tuple[Place, ...]:
         found.append(Place("", selection.cluster_class.label))
     if selection.error is not None:
         found.append(Place("", selection.error))
-    elif selection.owner:
+    elif selection.owner and selection.owner != found[-1].value:
         found.append(Place("owner", selection.owner))
     return tuple(found)
 

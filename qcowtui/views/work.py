@@ -16,11 +16,12 @@ from .units import byte_rate, count, count_rate, duration, percent, size
 @dataclass(frozen=True, slots=True)
 class Job:
     """``title`` is what the progress line says, ``parts`` what is filled, ``work`` the function of
-    :mod:`qcowtui.views.jobs`."""
+    :mod:`qcowtui.views.jobs`, which is given the ``arguments`` too."""
 
     title: str
     parts: tuple[Part, ...]
     work: str
+    arguments: tuple[str, ...] = ()
 
 
 HOST_MAP = Job("Reading the map", (Part.HOST_MAP,), "scan_host_map")
@@ -30,6 +31,12 @@ GUEST_MAP = Job("Mapping the guest disk", (Part.GUEST_MAP,), "scan_guest_map")
 CHAIN = Job("Following the chain", (Part.CHAIN,), "follow_chain")
 FRAGMENTATION = Job("Measuring fragmentation", (Part.FRAGMENTATION,), "measure_fragmentation")
 DEPENDENTS = Job("Searching this folder", (Part.CHAIN,), "search_dependents")
+
+
+def compare(one: str, other: str) -> Job:
+    """Compare two states: ``active``, ``snapshot:ID``, ``layer:N``."""
+    return Job("Comparing", (Part.DIFF,), "compare_two", (one, other))
+
 
 #: What runs after opening, in this order: the picture first.
 OPENING = (HOST_MAP, CHECK, SHARING, GUEST_MAP, CHAIN, FRAGMENTATION)
@@ -48,7 +55,7 @@ def run_job(
     failure = None
     try:
         work = getattr(import_module(".jobs", __package__), job.work)
-        work(session, progress, cancel)
+        work(session, progress, cancel, *job.arguments)
         state = PartState.COMPLETE
     except Cancelled:
         state = PartState.PARTIAL

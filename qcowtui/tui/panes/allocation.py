@@ -42,32 +42,51 @@ class AllocationPane(MapPane):
 
     def __init__(self, session: Session, number: int | None = None, *, id: str) -> None:
         super().__init__(session, number, id=id)
-        self._painters: dict[Order, ClassPainter] = {}
-        self._legends: dict[Order, ClassLegend] = {}
+        self._painters: dict[str, ClassPainter] = {}
+        self._legends: dict[str, ClassLegend] = {}
 
     # ---- what is drawn
 
+    @property
+    def order(self) -> Order:
+        """The order of what is drawn: a difference is one of guest disks."""
+        return self.session.order if self.session.difference is None else Order.GUEST
+
+    @property
+    def _kind(self) -> str:
+        return self.order.name if self.session.difference is None else "difference"
+
     def _pyramid(self) -> ClassPyramid | None:
-        if self.session.order is Order.GUEST:
-            return self.session.guest_map
-        return self.session.host_map
+        if self.session.difference is not None:
+            return self.session.difference.pyramid
+        return self.session.guest_map if self.order is Order.GUEST else self.session.host_map
 
     def painter(self) -> Painter | None:
         pyramid = self._pyramid()
         if pyramid is None:
             return None
-        order = self.session.order
-        kept = self._painters.get(order)
+        kept = self._painters.get(self._kind)
         if kept is None or kept.pyramid is not pyramid:
-            from ...views.legend import ClassLegend
-            from ...views.painters import ClassPainter
+            self._make_painter(pyramid)
+        return self._painters[self._kind]
 
-            painter = self._painters[order] = ClassPainter(pyramid)
-            picked = self._legends[order].picked if order in self._legends else ()
-            self._legends[order] = ClassLegend(painter)
-            for member in picked:
-                self._legends[order].toggle(member)
-        return self._painters[order]
+    def _make_painter(self, pyramid: ClassPyramid) -> None:
+        """A painter and a legend for what is drawn now, with the filter of the one before."""
+        from ...views.diff_map import DiffLegend, DiffPainter
+        from ...views.legend import ClassLegend
+        from ...views.painters import ClassPainter
+
+        kind = self._kind
+        before = self._legends.get(kind)
+        if self.session.difference is not None:
+            difference = DiffPainter(self.session.difference)
+            self._painters[kind], self._legends[kind] = difference, DiffLegend(difference)
+            return
+        painter = ClassPainter(pyramid)
+        legend = ClassLegend(painter)
+        self._painters[kind], self._legends[kind] = painter, legend
+        for member in before.picked if before is not None else ():
+            legend.toggle(member)
 
     def extras(self, map_: ClusterMap) -> list[Widget]:
         from ..widgets.legend import Legend
@@ -75,14 +94,14 @@ class AllocationPane(MapPane):
 
         return [
             OverviewStrip(map_.painter),
-            Legend(self._legends[self.session.order], self.session.cluster_size),
+            Legend(self._legends[self._kind], self.session.cluster_size),
         ]
 
     def part_changed(self, part: Part) -> None:
         if part not in self.PARTS and part is not Part.IMAGE:
             return
         self.redraw()
-        order_part = Part.GUEST_MAP if self.session.order is Order.GUEST else Part.HOST_MAP
+        order_part = Part.GUEST_MAP if self.order is Order.GUEST else Part.HOST_MAP
         state = self.session.state_of(order_part)
         self.failed(state, self.session.failures.get(order_part, ""))
 
@@ -97,7 +116,7 @@ class AllocationPane(MapPane):
             else:
                 strip.data_changed()
         for legend in self._legend_widgets:
-            source = self._legends[self.session.order]
+            source = self._legends[self._kind]
             if legend.source is not source:
                 legend.set_source(source, self.session.cluster_size)
             else:
@@ -127,7 +146,11 @@ class AllocationPane(MapPane):
         for strip in self._strips:
             strip.set_view(first, last, map_.cursor)
         curve = " · Hilbert curve" if map_.viewport.hilbert else ""
-        self.retitle(f"{self.session.order.value} order{curve}", map_.scale_text)
+        difference = self.session.difference
+        if difference is None:
+            self.retitle(f"{self.order.value} order{curve}", map_.scale_text)
+        else:
+            self.retitle(f"{difference.title}: {difference.verdict}{curve}", map_.scale_text)
 
     def scale_changed(self) -> None:
         self._tell_view()
@@ -144,18 +167,24 @@ class AllocationPane(MapPane):
 
     def place_of_selection(self) -> int | None:
         selection = self.session.selection
-        if self.session.order is Order.HOST:
+        if self.order is Order.HOST:
             return selection.host_cluster
         if selection.guest_offset is None or selection.state != ACTIVE:
             return None
         return selection.guest_offset // self.session.cluster_size
 
     def selection_of(self, cluster: int) -> Selection:
-        if self.session.order is Order.HOST:
+        if self.order is Order.HOST:
             return select_host(cluster)
         return select_guest(cluster * self.session.cluster_size)
 
     def selection_changed(self, selection: Selection) -> None:
+        self.follow_selection()
+        self._tell_view()
+
+    def order_changed(self) -> None:
+        """The session's order is another one: draw that map, keep the place."""
+        self.redraw()
         self.follow_selection()
         self._tell_view()
 
@@ -180,7 +209,7 @@ class AllocationPane(MapPane):
         super().action_activate()
 
     def escape(self) -> bool:
-        legend = self._legends.get(self.session.order)
+        legend = self._legends.get(self._kind)
         if legend is not None and legend.picked:
             legend.clear()
             self.redraw()

@@ -20,6 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from rich.text import Text
 from textual import on
 from textual.containers import Vertical
 from textual.message import Message
@@ -138,10 +139,11 @@ class Pane(Vertical, can_focus=True):
     # ---- titles
 
     def retitle(self, addition: str = "", subtitle: str = "") -> None:
-        """Put the title into the border; the additions are our own words, never image text."""
+        """Put the title into the border, with something added (safe to show)."""
         title = self.TITLE if self.number is None else f"{self.number} {self.TITLE}"
-        self.border_title = f"{title}  {addition}" if addition else title
-        self.border_subtitle = subtitle
+        # Text, not str: what is added must never be read as markup.
+        self.border_title = Text(f"{title}  {addition}" if addition else title)
+        self.border_subtitle = Text(subtitle)
 
     # ---- keys
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from textual.widget import Widget
+
 from ...views.selection import Selection, select_host
 from ...views.session import Part, PartState, Session
 from ...views.units import count, plural
@@ -11,6 +13,7 @@ from .map_base import MapPane
 
 if TYPE_CHECKING:
     from ...views.painters import HeatPainter, Painter
+    from ..widgets.cluster_map import ClusterMap
 
 
 class RefcountPane(MapPane):
@@ -20,6 +23,9 @@ class RefcountPane(MapPane):
     TAB = "Refcounts"
     PARTS = frozenset({Part.HOST_MAP})
     WAITING = "Reading the refcounts …"
+    DEFAULT_CSS = """
+    RefcountPane > Legend { margin: 0 1; max-height: 2; }
+    """
     HELP = (
         "A refcount says how many tables refer to a cluster: 1 for what only the active disk "
         "uses, more for what snapshots share with it, 0 for free space. The image keeps these "
@@ -32,6 +38,7 @@ class RefcountPane(MapPane):
     def __init__(self, session: Session, number: int | None = None, *, id: str) -> None:
         super().__init__(session, number, id=id)
         self._painter: HeatPainter | None = None
+        self._explained: HeatPainter | None = None  # what the legend is about
 
     def painter(self) -> Painter | None:
         pyramid = self.session.refcounts
@@ -42,6 +49,26 @@ class RefcountPane(MapPane):
 
             self._painter = HeatPainter(pyramid)
         return self._painter
+
+    def extras(self, map_: ClusterMap) -> list[Widget]:
+        from ...views.legend import HeatLegend
+        from ..widgets.legend import Legend
+
+        assert self._painter is not None
+        return [Legend(HeatLegend(self._painter))]
+
+    def redraw(self) -> None:
+        super().redraw()
+        if self._painter is None:
+            return
+        from ...views.legend import HeatLegend
+        from ..widgets.legend import Legend
+
+        for legend in self.query(Legend):
+            if self._explained is not self._painter:
+                legend.set_source(HeatLegend(self._painter))
+            legend.data_changed()
+        self._explained = self._painter
 
     def on_mount(self) -> None:
         if self.session.qcow2 is None:

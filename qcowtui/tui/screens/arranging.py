@@ -26,6 +26,8 @@ from .base import CommandScreen
 MIN_WIDTH, MIN_HEIGHT = 60, 18
 WIDE = 120
 TALL = 34
+_BY_WIDTH = [(0, "-too-narrow"), (MIN_WIDTH, "-narrow"), (WIDE, "-wide")]
+_BY_HEIGHT = [(0, "-too-low"), (MIN_HEIGHT, "-low"), (TALL, "-tall")]
 
 
 class ArrangedScreen(CommandScreen):
@@ -33,16 +35,8 @@ class ArrangedScreen(CommandScreen):
 
     SCOPE = Scope.DASHBOARD
     BINDINGS = bindings_for(Scope.DASHBOARD)
-    HORIZONTAL_BREAKPOINTS = [
-        (0, "-too-narrow"),
-        (MIN_WIDTH, "-narrow"),
-        (WIDE, "-wide"),
-    ]
-    VERTICAL_BREAKPOINTS = [
-        (0, "-too-low"),
-        (MIN_HEIGHT, "-low"),
-        (TALL, "-tall"),
-    ]
+    HORIZONTAL_BREAKPOINTS = _BY_WIDTH
+    VERTICAL_BREAKPOINTS = _BY_HEIGHT
 
     session: Session
 

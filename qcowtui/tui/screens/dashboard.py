@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from ...views.selection import Selection, select_host
+import os
+from collections.abc import Callable
+
+from textual import on
+
+from qcow.storage.gate import Gate
+from qcow.text import safe
+
+from ...views.states import state_choices
 from ...views.summary import places
+from ...views.work import CHAIN, DEPENDENTS, compare
+from ..panes.base import Pane
+from .question import Answer, QuestionScreen
 from .working import WorkingScreen
 
 
 class Dashboard(WorkingScreen):
     """Header, allocation map, refcounts, snapshots, backing chain and findings of one image."""
 
-    def first_place(self) -> Selection:
-        """What is selected when nothing was: the first cluster."""
-        return select_host(0)
-
-    async def action_escape(self) -> None:
-        """Leave what was opened last; never the app."""
+    def action_escape(self) -> None:
+        """Leave what was opened last, then stop what is running; never leave the app."""
         pane = self.focused_pane
         if pane is not None and pane.escape():
             return
-        if self.unzoom():
+        if self.end_difference() or self.unzoom():
             return
-        if self.stop_jobs():
-            return
+        self.stop_jobs()
 
     def action_copy(self) -> None:
         """Put the addresses of the selection on the clipboard."""
@@ -32,3 +38,78 @@ class Dashboard(WorkingScreen):
         )
         self.app.copy_to_clipboard(text)
         self.notify(text, title="Copied, if your terminal allows it", markup=False)
+
+    # ---- comparing states
+
+    def action_compare(self) -> None:
+        """Ask for two states and draw where they differ."""
+        self._ask_state("Compare which state?", "active", self._ask_other)
+
+    def _ask_other(self, one: str) -> None:
+        first = next((c.key for c in state_choices(self.session) if c.key != one), one)
+        self._ask_state("With which one?", first, lambda other: self._compare(one, other))
+
+    def _ask_state(self, title: str, first: str, then: Callable[[str], None]) -> None:
+        choices = state_choices(self.session)
+        keys = [choice.key for choice in choices]
+        answers = [Answer(*choice) for choice in choices]
+
+        def answered(key: str | None) -> None:
+            if key is not None:
+                then(key)
+
+        screen = QuestionScreen(title, "", answers, keys.index(first) if first in keys else 0)
+        self.app.push_screen(screen, answered)
+
+    @on(Pane.Compare)
+    def _pane_compares(self, event: Pane.Compare) -> None:
+        event.stop()
+        self._compare(event.one, event.other)
+
+    def _compare(self, one: str, other: str) -> None:
+        self.runner.run_next(compare(one, other))
+        self.run_worker(self.show_pane("map"))
+
+    # ---- following references
+
+    def action_follow(self) -> None:
+        """Ask whether the files this image refers to may be opened."""
+        image = self.session.qcow2
+        if image is None:
+            return
+        folder = os.path.dirname(os.path.abspath(self.session.path))
+        named = [
+            safe(name, 70)
+            for name in (image.backing.name if image.backing else None, image.data_file)
+            if name is not None
+        ]
+        text = (
+            "This image says that a part of its disk is in another file:\n\n"
+            + "\n".join(f"    {name}" for name in named)
+            + "\n\nWhoever made the image chose that name. Nothing was opened so far; opening is "
+            "for reading only."
+        )
+        answers = [
+            Answer("no", "Do not open it"),
+            Answer("once", "Open it now", "and the files it refers to in turn, until you leave"),
+            Answer(
+                "always",
+                "Open it now, and always inside this folder",
+                f"for images in {safe(folder, 60)}, only files inside that folder",
+            ),
+        ]
+
+        def answered(key: str | None) -> None:
+            if key == "once":
+                self.session.gate = Gate.follow()
+            elif key == "always":
+                self.qcow_app.state.trust(folder)
+                self.session.gate = Gate.trusting([folder])
+            if key in ("once", "always"):
+                self.runner.run_next(CHAIN)
+
+        self.app.push_screen(QuestionScreen("Follow the backing file", text, answers), answered)
+
+    async def action_search_dependents(self) -> None:
+        """Look which images in this folder build on this one."""
+        self.runner.run_next(DEPENDENTS)

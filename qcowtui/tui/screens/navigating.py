@@ -8,7 +8,7 @@ from textual import on
 from textual.timer import Timer
 
 from ...views.selection import Selection
-from ...views.session import Order
+from ...views.session import Order, Part
 from ...views.summary import cell_of, places
 from ..job_runner import JobRunner
 from ..messages import LookedUp
@@ -145,6 +145,7 @@ class NavigatedScreen(ArrangedScreen):
 
     def action_toggle_order(self) -> None:
         """Draw the map in the other order; the selection stays."""
+        self.end_difference()
         guest = self.session.order is Order.HOST
         self.session.order = Order.GUEST if guest else Order.HOST
         pane = self.pane("map")
@@ -152,6 +153,14 @@ class NavigatedScreen(ArrangedScreen):
             pane.order_changed()
         self._settle(self.session.selection)
         self.refresh_bindings()
+
+    def end_difference(self) -> bool:
+        """Draw the allocation again; whether a difference was drawn."""
+        if self.session.difference is None:
+            return False
+        self.session.difference = None
+        self.tell_part(Part.DIFF)
+        return True
 
     async def action_legend(self) -> None:
         await self.show_pane("map")

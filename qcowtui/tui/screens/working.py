@@ -14,7 +14,7 @@ from ...views.summary import facts, file_name, verdict
 from ...views.units import duration
 from ...views.work import CHECK, HOST_MAP, LIVE, OPENING, Job, progress_text
 from ..job_runner import JobRunner
-from ..messages import JobEnded, JobProgress, JobStarted, QueueEnded, Watched
+from ..messages import JobEnded, JobProgress, JobStarted, QueueEnded, Reread, Watched
 from ..widgets.progress_line import ProgressLine
 from ..widgets.title_bar import TitleBar
 from .navigating import NavigatedScreen
@@ -62,7 +62,7 @@ class WorkingScreen(NavigatedScreen):
 
     def action_check(self) -> None:
         """Check again, with what the map needs for it."""
-        self._start((CHECK, HOST_MAP))
+        self.runner.run_next(CHECK, HOST_MAP)
 
     def action_reload(self) -> None:
         """Read the file anew."""
@@ -76,6 +76,13 @@ class WorkingScreen(NavigatedScreen):
         return True
 
     # ---- what the jobs say
+
+    @on(Reread)
+    def _reread(self, event: Reread) -> None:
+        self.session.adopt(event.image)
+        event.adopted.set()
+        self.tell_part(Part.IMAGE)
+        self._show_title()
 
     @on(JobStarted)
     def _job_started(self, event: JobStarted) -> None:

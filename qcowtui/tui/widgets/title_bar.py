@@ -10,7 +10,8 @@ from rich.style import Style
 from textual import events
 from textual.content import Content
 
-from ...views.badges import Badge, Mood
+from ...views.badges import Badge
+from ...views.tones import Tone
 from .one_line import OneLine, apart, fitted
 
 #: A name keeps at least this many characters before facts are left out.
@@ -25,7 +26,7 @@ class TitleBar(OneLine):
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "title-bar--name",
         "title-bar--fact",
-        *(f"title-bar--{mood.value}" for mood in Mood),
+        *(f"title-bar--{tone.value}" for tone in Tone),
     }
     DEFAULT_CSS = """
     TitleBar {
@@ -33,11 +34,11 @@ class TitleBar(OneLine):
         color: $foreground;
         .title-bar--name { text-style: bold; color: $text-primary; background: $panel; }
         .title-bar--fact { color: $foreground 80%; background: $panel; }
-        .title-bar--quiet { color: $text-muted; background: $panel; }
+        .title-bar--muted { color: $text-muted; background: $panel; }
         .title-bar--good { color: $text-success; background: $success-muted; }
-        .title-bar--notice { color: $text-warning; background: $warning-muted; }
+        .title-bar--note { color: $text-accent; background: $accent-muted; }
         .title-bar--warning { color: $text-warning; background: $warning-muted; text-style: bold; }
-        .title-bar--damage { color: $text-error; background: $error-muted; text-style: bold; }
+        .title-bar--bad { color: $text-error; background: $error-muted; text-style: bold; }
     }
     """
 
@@ -82,7 +83,7 @@ class TitleBar(OneLine):
                     break
             segments += [
                 Segment(" ", self._style("fact")),
-                Segment(text, self._style(badge.mood.value)),
+                Segment(text, self._style(badge.tone.value)),
             ]
             spans.append((used + 1, used + 1 + cell_len(text), badge))
             used += cell_len(text) + 1

@@ -139,6 +139,11 @@ class VirtualList(ScrollView, can_focus=True, inherit_bindings=False):
         if self.is_mounted:
             self._lay_out()
 
+    def set_empty(self, text: str) -> None:
+        """What to say where there are no rows."""
+        self._empty = text
+        self.refresh()
+
     def highlight(self, index: int) -> None:
         """Highlight a row without telling anybody."""
         self._move_to(index, tell=False)
