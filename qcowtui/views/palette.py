@@ -74,6 +74,8 @@ _LIGHT: Final[dict[ClusterClass, int]] = {
     _C.L2: 0xD7D51B, _C.L1: 0x79B181, _C.HEADER: 0x571000, _C.LEAKED: 0xE69F00,
     _C.CORRUPT: 0xD65F00, _C.OVERLAPPING: 0xB9000C,
 }  # fmt: skip
+#: Where the nearest of 256 colours is a grey, the nearest that has the hue.
+_ANSI256: Final = {0x3E1F00: 52, 0x743263: 89}
 _ANSI16_DARK: Final[dict[ClusterClass, int]] = {
     _C.UNREAD: 0, _C.FREE: 0, _C.BEYOND_END: 8, _C.ZERO_ALLOCATED: 7, _C.DATA: 4,
     _C.COMPRESSED: 14, _C.SHARED: 2, _C.VM_STATE: 5, _C.BITMAP: 10, _C.SNAPSHOT_L1: 13,
@@ -129,6 +131,9 @@ _CUBE: Final = (0, 95, 135, 175, 215, 255)
 
 def nearest_256(colour: RGB) -> int:
     """The nearest of the colours 16 to 255 of the xterm palette (cube and greys)."""
+    known = _ANSI256.get(colour[0] << 16 | colour[1] << 8 | colour[2])
+    if known is not None:
+        return known
 
     def distance(other: Sequence[int]) -> int:
         return sum((a - b) ** 2 for a, b in zip(colour, other, strict=True))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from qcow.inspect.classes import ClusterClass
-from qcowtui.views.highlight import HighlightPainter
 from qcowtui.views.legend import ClassLegend, HeatLegend
 from qcowtui.views.painters import HEAT_STEPS, OUTSIDE, ClassPainter, HeatPainter, Painter
 from qcowtui.views.palette import class_ink, default_theme
@@ -99,27 +98,6 @@ def test_every_code_has_an_ink() -> None:
     heat = HeatPainter(RefcountPyramid(100))
     heat.pyramid.update(0, rng.integers(0, 3000, 90).astype(np.uint16), rng.random(90) < 0.1)
     assert heat.codes(0, 1, 100).max() < len(heat.inks(THEME)) < 256
-
-
-def test_highlight_picks_ranges_out_and_searches_them() -> None:
-    base = class_painter([ClusterClass.DATA] * 30 + [ClusterClass.FREE] * 10)
-    painter = HighlightPainter(base, np.array([4, 12, 35]), np.array([4, 1, 2]), "differs")
-    assert glyphs(painter, 0, 1, 40).replace(" ", "_") == "____####____#_________________.....--..."
-    assert glyphs(painter, 0, 4, 10).replace(" ", "_") == "_#_#____--"
-    assert painter.problems(0, 4, 99).tolist() == [cell in (1, 3, 8, 9) for cell in range(10)]
-    assert [painter.find_problem(place) for place in (0, 5, 8, 13, 37)] == [4, 5, 12, 35, None]
-    assert [painter.find_problem(place, False) for place in (3, 5, 11, 39)] == [None, 5, 7, 36]
-    assert (painter.run_end(5), painter.run_end(5, False)) == (8, 3)
-    assert painter.describe(12) == "data, differs"
-    assert painter.describe(13) == "data"
-    assert painter.codes(0, 1, 40).max() < len(painter.inks(THEME))
-
-
-def test_highlighting_nothing_dims_everything() -> None:
-    none = np.zeros(0, np.int64)
-    painter = HighlightPainter(class_painter([ClusterClass.DATA] * 3), none, none, "differs")
-    assert glyphs(painter, 0, 1, 3) == "   "
-    assert painter.find_problem(0) is None
 
 
 def test_class_legend_counts_and_filters() -> None:

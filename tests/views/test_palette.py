@@ -10,6 +10,7 @@ from qcow.inspect.classes import ClusterClass
 from qcowtui.views.palette import (
     FADES,
     GLYPHS,
+    RGB,
     class_ink,
     default_theme,
     dimmed_ink,
@@ -120,6 +121,21 @@ def test_heat_is_a_ramp_of_lightness(dark: bool) -> None:
     assert len(set(steps)) == 13
     free = theme.colours[ClusterClass.FREE]
     assert distance(heat_ink(theme, 0.0, "x").rgb, free) >= 8.0
+
+
+def xterm(number: int) -> RGB:
+    if number >= 232:
+        return (8 + 10 * (number - 232),) * 3
+    cube, place = (0, 95, 135, 175, 215, 255), number - 16
+    return cube[place // 36], cube[place // 6 % 6], cube[place % 6]
+
+
+@THEMES
+def test_256_colours_keep_the_classes_apart(dark: bool) -> None:
+    theme = default_theme(dark)
+    for one, other in combinations(ClusterClass, 2):
+        first, second = (xterm(class_ink(theme, member).ansi256) for member in (one, other))
+        assert distance(first, second) >= 5.0, f"{one.name} and {other.name}"
 
 
 def test_256_colours() -> None:
