@@ -6,12 +6,14 @@ tables of four at a time, and what a line does not use stays NUL and is deleted 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .output import Output
 
 #: Lines made at a time, so that their matrix stays in the processor's cache.
 CHUNK = 1 << 13
@@ -24,7 +26,12 @@ class Number(Enum):
     """How a number is spelt."""
 
     DECIMAL = "decimal"
+    HEX = "C's %#x"
     PADDED_HEX = "C's %#-16x"
+
+
+#: Columns a number takes beside its digits.
+_BESIDE = {Number.DECIMAL: 0, Number.HEX: 2, Number.PADDED_HEX: 2 + _HEX_WIDTH}
 
 
 class Line(NamedTuple):
@@ -73,11 +80,23 @@ class RowPrinter:
             if number is Number.DECIMAL:
                 _put_decimal(place, value)
             else:
-                _put_hex(place, value)
+                _put_hex(place, value, padded=number is Number.PADDED_HEX)
             shown = self._shown[:, index]
             if not shown.all():
                 place[~shown[kinds]] = 0
         return matrix.tobytes().translate(None, b"\0")
+
+
+def write_json_list(texts: Iterable[bytes], output: Output) -> bool:
+    """Lines that each end with a comma, as one JSON list; whether there was any."""
+    output.write("[")
+    held = b""  # what separates two lines, until it is known that there is another
+    for text in texts:
+        output.write_bytes(held)
+        output.write_bytes(memoryview(text)[:-2])
+        held = text[-2:]
+    output.write("]\n")
+    return bool(held)
 
 
 class _Layout:
@@ -87,8 +106,7 @@ class _Layout:
         self, lines: Sequence[Line], numbers: Sequence[Number], groups: tuple[int, ...]
     ) -> None:
         self.widths = [
-            count * _GROUP + (0 if number is Number.DECIMAL else 2 + _HEX_WIDTH)
-            for count, number in zip(groups, numbers, strict=True)
+            count * _GROUP + _BESIDE[number] for count, number in zip(groups, numbers, strict=True)
         ]
         texts = [[text.encode("utf-8", "surrogateescape") for text in line.texts] for line in lines]
         room = [max(map(len, column)) for column in zip(*texts, strict=True)]
@@ -172,10 +190,12 @@ _SPACES = np.where(np.arange(_HEX_WIDTH) < np.arange(_HEX_WIDTH + 1)[:, None], o
 )
 
 
-def _put_hex(place: NDArray[np.uint8], values: NDArray[np.int64]) -> None:
-    """``0x`` (not before zero), the digits, and spaces up to the width."""
-    digits = place[:, 2:-_HEX_WIDTH]
+def _put_hex(place: NDArray[np.uint8], values: NDArray[np.int64], *, padded: bool) -> None:
+    """``0x`` (not before zero), the digits, and perhaps spaces up to the width."""
+    digits = place[:, 2:-_HEX_WIDTH] if padded else place[:, 2:]
     _digits(16).put(digits, values)
     place[:, :2] = np.where(values[:, None] != 0, np.frombuffer(b"0x", np.uint8), np.uint8(0))
+    if not padded:
+        return
     used = np.count_nonzero(digits, axis=1) + np.where(values != 0, 2, 0)
     place[:, -_HEX_WIDTH:] = _SPACES[np.maximum(_HEX_WIDTH - used, 0)]

@@ -63,6 +63,9 @@ FORCE_SHARE: Final = Option(
     help="Look even while a program writes to the image; what is shown may be inconsistent",
 )
 OUTPUT: Final = Option("output", value="FORMAT", help="human (default) or json")
+_JSON: Final = Option("json", help="The same as --output=json")
+#: What every verb with a choice of spelling understands.
+OUTPUTS: Final = (OUTPUT, _JSON)
 FOLLOW: Final = Option(
     "follow",
     help="Open the backing and data files the image names, wherever they are. Without it only a "
@@ -78,6 +81,14 @@ IMAGE_OPTS: Final = Option(
     "image-opts",
     refused="--image-opts is not supported: this version takes a file name, and -f for its format.",
 )
+QUIET: Final = Option("quiet", "q", help="Say nothing but errors")
+CACHE: Final = Option(
+    "cache",
+    "T",
+    "MODE",
+    "Accepted as in qemu-img, and without effect: files are read through the page cache",
+)
+_CACHE_MODES = ("none", "off", "writeback", "unsafe", "writethrough", "directsync")
 #: What every verb that opens an image the way qemu-img does understands.
 COMMON: Final = (FORMAT, FORCE_SHARE, OBJECT, IMAGE_OPTS)
 
@@ -162,11 +173,18 @@ class _Parser:
 
 
 def wants_json(arguments: Arguments) -> bool:
-    """Whether ``--output=json`` was given.  Raises CommandError for anything else."""
+    """Whether JSON is wanted.  Raises CommandError for a spelling that does not exist."""
     chosen = arguments.get(OUTPUT.key)
     if chosen not in (None, "human", "json"):
         raise CommandError("--output must be used with human or json as argument.")
-    return chosen == "json"
+    return chosen == "json" or arguments.has(_JSON.key)
+
+
+def require_cache_mode(arguments: Arguments) -> None:
+    """Raise UsageError for a ``-T`` that qemu-img would not know."""
+    mode = arguments.get(CACHE.key)
+    if mode is not None and mode not in _CACHE_MODES:
+        raise UsageError(f"Invalid source cache option: {safe(mode)}")
 
 
 def one_operand(arguments: Arguments, what: str = "image file name") -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-Json: TypeAlias = "dict[str, Json] | list[Json] | str | bytes | int | bool | None"
+Json: TypeAlias = "dict[str, Json] | list[Json] | str | bytes | int | float | bool | None"
 JsonObject: TypeAlias = "dict[str, Json]"
 
 _BUCKETS = 512
@@ -53,8 +53,8 @@ def dumps(value: Json, indent: int = 0) -> str:
 def _write(value: Json, newline: str, pieces: list[str]) -> None:
     if isinstance(value, bool) or value is None:
         pieces.append({True: "true", False: "false", None: "null"}[value])
-    elif isinstance(value, int):
-        pieces.append(str(value))
+    elif isinstance(value, (int, float)):
+        pieces.append(repr(value))
     elif isinstance(value, (str, bytes)):
         pieces.append(quoted(value))
     elif isinstance(value, dict):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain as chain_of
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from qcow.inspect.blockstatus import Status, block_status
 from qcow.text import safe
 
 from . import exit_codes
-from .number_rows import Line, Number, RowPrinter
+from .number_rows import Line, Number, RowPrinter, write_json_list
 from .output import Output
 
 #: The flags qemu-img prints; what differs in others only is one entry.
@@ -47,25 +48,27 @@ def _until_damage(batch: ExtentBatch) -> tuple[ExtentBatch, GuestDataError | Non
 
 def print_json(chain: Chain, start: int, length: int | None, output: Output) -> int:
     """Raises GuestDataError behind the last entry that could be had."""
-    rows = RowPrinter(_json_lines(len(chain.layers)), (Number.DECIMAL,) * 3)
-    output.write("[")
-    held = b""  # what separates two entries, until it is known that there is another
-    for batch in _entries(chain, start, length):
+    entries = _entries(chain, start, length)
+    first = next(entries, None)
+    if first is None:  # qemu-img prints one entry of no length
+        output.line(
+            f'[{{ "start": {start}, "length": 0, "depth": 0, "present": false, "zero": false, '
+            '"data": false}]'
+        )
+    else:
+        write_json_list(_json_texts(chain_of([first], entries), len(chain.layers)), output)
+    return exit_codes.OK
+
+
+def _json_texts(entries: Iterable[ExtentBatch], layers: int) -> Iterator[bytes]:
+    rows = RowPrinter(_json_lines(layers), (Number.DECIMAL,) * 3)
+    for batch in entries:
         sound, error = _until_damage(batch)
         kinds = sound.depth.astype(np.intp) << _FLAG_BITS
         kinds |= sound.kind
-        for text in rows.print(kinds, (sound.start, sound.length, sound.host)):
-            output.write_bytes(held)
-            output.write_bytes(memoryview(text)[:-2])
-            held = text[-2:]
+        yield from rows.print(kinds, (sound.start, sound.length, sound.host))
         if error is not None:
-            output.write_bytes(held)
             raise error
-    if not held:
-        output.write(_json_lines(1)[0].texts[0] + str(start))
-        output.write(', "length": 0, "depth": 0, "present": false, "zero": false, "data": false}')
-    output.write("]\n")
-    return exit_codes.OK
 
 
 def _json_lines(layers: int) -> list[Line]:

@@ -17,13 +17,23 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
         "compare",
         "measure",
     ),
-    "What only qcowtui answers": ("header",),
+    "What only qcowtui answers": (
+        "space",
+        "fragmentation",
+        "clusters",
+        "header",
+        "chain",
+        "diff",
+        "read",
+        "audit",
+        "demo",
+    ),
 }
 NAMES: Final = tuple(name for names in GROUPS.values() for name in names)
 
 
 def load(name: str) -> Verb:
-    """The verb called ``name``, one of :data:`NAMES`."""
+    """The verb called ``name``: one of :data:`NAMES`, or "open" for what comes without one."""
     verb = import_module(f".verbs.{name}", __package__).VERB
     assert isinstance(verb, Verb)
     return verb

@@ -11,7 +11,7 @@ from .. import exit_codes
 from ..findings_output import finding_lines, findings_json
 from ..header_words import extension_words, feature_words, header_words
 from ..opening import opened, require_qcow2
-from ..options import COMMON, OUTPUT, Arguments, one_operand, wants_json
+from ..options import COMMON, OUTPUTS, Arguments, one_operand, wants_json
 from ..output import Output
 from ..qemu_json import Json, JsonObject, dumps
 from ..verb import Verb
@@ -25,7 +25,7 @@ def run(arguments: Arguments, output: Output) -> int:
         if as_json:
             output.line(dumps(_members(image)))
         else:
-            output.lines(_lines(image))
+            output.lines(header_lines(image))
     return exit_codes.OK
 
 
@@ -73,7 +73,8 @@ def _members(image: Image) -> JsonObject:
     return members
 
 
-def _lines(image: Image) -> list[str]:
+def header_lines(image: Image) -> list[str]:
+    """The whole answer for a person."""
     lines = [f"{'Offset':<8}{'Size':>4}  {'Field':<25}{'Raw':<20}Meaning"]
     for words in header_words(image):
         field = words.field
@@ -106,7 +107,7 @@ VERB = Verb(
     "header",
     "every header field: offset, raw and decoded",
     "FILE",
-    (*COMMON, OUTPUT),
+    (*COMMON, *OUTPUTS),
     run,
     (
         ("disk.qcow2", "The fields, the feature bits, the extensions, and what is odd there."),

@@ -7,7 +7,7 @@ from qcow.opening import AnyImage
 
 from .. import exit_codes
 from ..opening import gate_of, lock_mode, opened, require_readable
-from ..options import COMMON, FOLLOW, OUTPUT, Arguments, Option, one_operand, wants_json
+from ..options import COMMON, FOLLOW, OUTPUTS, Arguments, Option, one_operand, wants_json
 from ..output import Output
 from ..qemu_human import info_lines
 from ..qemu_info import image_info
@@ -56,7 +56,7 @@ VERB = Verb(
     "FILE",
     (
         *COMMON,
-        OUTPUT,
+        *OUTPUTS,
         Option(_CHAIN, help="Go on with the backing file, and the one below it, ..."),
         FOLLOW,
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..opening import gate_of, lock_mode, opened, require_readable
-from ..options import COMMON, FOLLOW, OUTPUT, Arguments, Option, one_operand, wants_json
+from ..options import COMMON, FOLLOW, OUTPUTS, Arguments, Option, one_operand, wants_json
 from ..output import Output
 from ..qemu_size import parse_size
 from ..verb import Verb
@@ -32,7 +32,7 @@ VERB = Verb(
     "FILE",
     (
         *COMMON,
-        OUTPUT,
+        *OUTPUTS,
         Option("start-offset", "s", "OFFSET", "Begin at this guest offset (k, M, G, T suffixes)"),
         Option("max-length", "l", "LENGTH", "Go on for this many bytes"),
         FOLLOW,

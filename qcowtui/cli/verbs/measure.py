@@ -15,7 +15,7 @@ from ..options import (
     COMMON,
     FOLLOW,
     FORMAT,
-    OUTPUT,
+    OUTPUTS,
     Arguments,
     Option,
     wants_json,
@@ -122,7 +122,7 @@ VERB = Verb(
     "[--size=N | FILE]",
     (
         *COMMON,
-        OUTPUT,
+        *OUTPUTS,
         Option("target-format", "O", "FMT", "Format of the new image: raw (default) or qcow2"),
         Option("options", "o", "OPTS", "Its options, as for qemu-img create -o (a=b,c=d)"),
         Option("", _SNAPSHOT, "SNAPSHOT", "Measure this snapshot: an ID, else a name"),

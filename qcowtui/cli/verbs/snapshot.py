@@ -8,7 +8,7 @@ from .. import exit_codes
 from ..opening import opened, require_readable
 from ..options import (
     COMMON,
-    OUTPUT,
+    OUTPUTS,
     Arguments,
     Option,
     one_operand,
@@ -52,7 +52,7 @@ VERB = Verb(
     (
         Option("list", "l", help="List the snapshots (so it does without this option)"),
         *COMMON,
-        OUTPUT,
+        *OUTPUTS,
         Option("quiet", "q", help="Accepted: there is nothing to keep quiet about"),
         _changes("a", "apply"),
         _changes("c", "create"),

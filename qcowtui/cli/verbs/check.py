@@ -1,0 +1,145 @@
+"""``check``: is the metadata of an image sound?"""
+
+from __future__ import annotations
+
+import os
+
+from qcow.findings import Severity
+from qcow.image.image import Image
+from qcow.inspect.check import CheckResult, check
+
+from .. import exit_codes
+from ..findings_output import finding_lines, findings_json
+from ..opening import opened
+from ..options import (
+    CACHE,
+    COMMON,
+    OUTPUTS,
+    QUIET,
+    Arguments,
+    Option,
+    one_operand,
+    require_cache_mode,
+    wants_json,
+)
+from ..output import Output
+from ..progress import progress_line
+from ..qemu_json import JsonObject, dumps, qdict
+from ..verb import Verb
+
+
+def run(arguments: Arguments, output: Output) -> int:
+    path = one_operand(arguments)
+    as_json = wants_json(arguments)
+    require_cache_mode(arguments)
+    quiet = arguments.has(QUIET.key)
+    with opened(path, arguments) as image:
+        if not isinstance(image, Image):
+            output.error("This image format does not support checks")
+            return exit_codes.CHECK_UNSUPPORTED
+        with progress_line(output) as progress:
+            result = check(image, progress=progress)
+        if as_json:
+            output.line(dumps(check_json(image, result)))
+        elif not quiet:
+            for finding in result.findings:
+                if finding.severity > Severity.INFO:
+                    output.diagnostic("\n".join(finding_lines(finding)))
+            output.lines(check_summary(result))
+    return result.exit_code
+
+
+def check_json(image: Image, result: CheckResult) -> JsonObject:
+    """qemu-img's members in its order, and behind them what only this program tells."""
+    members: JsonObject = {
+        "filename": os.fsencode(image.name),
+        "format": image.format,
+        "check-errors": result.check_errors,
+    }
+    counts = {
+        "image-end-offset": result.image_end_offset,
+        "corruptions": result.corruptions,
+        "leaks": result.leaks,
+        "total-clusters": result.total_clusters,
+        "allocated-clusters": result.allocated_clusters,
+        "fragmented-clusters": result.fragmented_clusters,
+        "compressed-clusters": result.compressed_clusters,
+    }
+    members.update({key: count for key, count in counts.items() if count})
+    members = qdict(members)
+    if result.extra_corruptions:
+        members["extra-corruptions"] = result.extra_corruptions
+    if result.extra_leaks:
+        members["extra-leaks"] = result.extra_leaks
+    members["findings"] = findings_json(result.findings)
+    return members
+
+
+def check_summary(result: CheckResult) -> list[str]:
+    """qemu-img's lines; what it would not have seen is counted with the rest."""
+    corruptions = result.corruptions + result.extra_corruptions
+    leaks = result.leaks + result.extra_leaks
+    lines = []
+    if corruptions:
+        lines += [
+            "",
+            f"{corruptions} errors were found on the image.",
+            "Data may be corrupted, or further writes to the image may corrupt it.",
+        ]
+    if leaks:
+        lines += [
+            "",
+            f"{leaks} leaked clusters were found on the image.",
+            "This means waste of disk space, but no harm to data.",
+        ]
+    if result.check_errors:
+        lines += ["", f"{result.check_errors} internal errors have occurred during the check."]
+    if not lines:
+        lines = ["No errors were found on the image."]
+    total, allocated = result.total_clusters, result.allocated_clusters
+    if total and allocated:
+        fragmented = result.fragmented_clusters * 100 / allocated
+        compressed = result.compressed_clusters * 100 / allocated
+        lines.append(
+            f"{allocated}/{total} = {allocated * 100 / total:.2f}% allocated, "
+            f"{fragmented:.2f}% fragmented, {compressed:.2f}% compressed clusters"
+        )
+    if result.image_end_offset:
+        lines.append(f"Image end offset: {result.image_end_offset}")
+    return lines
+
+
+VERB = Verb(
+    "check",
+    "is the metadata sound? With causes and the guest ranges they hit",
+    "FILE",
+    (
+        *COMMON,
+        *OUTPUTS,
+        QUIET,
+        CACHE,
+        Option(
+            "repair",
+            "r",
+            "leaks|all",
+            refused="check -r (repair) changes the image; this version only looks.",
+        ),
+    ),
+    run,
+    (
+        ("disk.qcow2", "Findings by cause on stderr, qemu-img's summary on stdout."),
+        ("--output=json disk.qcow2", "qemu-img's counts, and every finding as an object."),
+    ),
+    (
+        "Checks tables, refcounts, snapshots and bitmaps, and unpacks every compressed cluster. "
+        "It reads FILE and nothing else. The counts are those of qemu-img; where it sees less, "
+        "JSON has the difference as extra-corruptions and extra-leaks.",
+    ),
+    (
+        (exit_codes.OK, "no errors"),
+        (exit_codes.CHECK_ERRORS, "the check could not be completed"),
+        (exit_codes.CHECK_CORRUPTIONS, "corruptions"),
+        (exit_codes.CHECK_LEAKS, "leaked clusters, nothing worse"),
+        (exit_codes.CHECK_UNSUPPORTED, "the format has no check"),
+    ),
+)
