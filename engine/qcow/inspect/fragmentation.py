@@ -140,9 +140,12 @@ class _Walk:
         self._state = state
         self._geometry = state.geometry
         self._data_file = state.image.header.has_data_file
+        self._columns = np.arange(state.geometry.l2_entries, dtype=np.int64)
         self._total = state.geometry.clusters(state.virtual_size)
         self._regions = min(regions, self._total)
-        self._per_region = np.zeros((3, max(1, self._regions)), dtype=np.int64)
+        #: First guest cluster of each region, and where the last one ends.
+        self._bounds = -(-np.arange(self._regions + 1) * self._total // max(1, self._regions))
+        self._per_region = np.zeros((3, self._regions), dtype=np.int64)
         self._last: int | None = None  # where the place read before ends in the file
         self.allocated = self.fragmented = self.compressed = 0
 
@@ -159,10 +162,7 @@ class _Walk:
             plain &= (bitmaps >> _SHIFT32) & bitmaps == 0
         self._count(offsets, plain, packed)
         used = plain | packed
-        row, column = np.nonzero(used)
-        if not len(row):
-            return
-        guest = tables[row] * self._geometry.l2_entries + column
+        guest = (tables[:, None] * self._geometry.l2_entries + self._columns)[used]
         start = offsets[used].astype(np.int64)
         end = start + self._geometry.cluster_size
         if packed.any():
@@ -173,13 +173,16 @@ class _Walk:
 
     def _count(self, offsets: U64, plain: NDArray[np.bool_], packed: NDArray[np.bool_]) -> None:
         """As QEMU: plain clusters against the plain one before them in the same table."""
-        row, _ = np.nonzero(plain)
         place = offsets[plain]
         apart = place[1:] != place[:-1] + np.uint64(self._geometry.cluster_size)
+        in_table = np.count_nonzero(plain, axis=1)
+        firsts = np.cumsum(in_table[:-1])
+        firsts = firsts[(firsts > 0) & (firsts < len(place))]
+        apart[firsts - 1] = False  # the first of a table is not compared with the table before
         compressed = int(np.count_nonzero(packed))
         self.allocated += len(place) + compressed
         self.compressed += compressed
-        self.fragmented += compressed + int(np.count_nonzero(apart & (row[1:] == row[:-1])))
+        self.fragmented += compressed + int(np.count_nonzero(apart))
 
     def _follow(self, places: _Places) -> None:
         """Where reading the disk in guest order has to go elsewhere in the file."""
@@ -194,10 +197,8 @@ class _Walk:
         back = breaks & (distance < 0)
         if self._last is None:
             breaks[0], back[0] = True, False
-        region = guest * self._regions // self._total
-        for row, which in enumerate((None, breaks, back)):
-            counted = region if which is None else region[which]
-            self._per_region[row] += np.bincount(counted, minlength=self._regions)
+        for row, ascending in enumerate((guest, guest[breaks], guest[back])):
+            self._per_region[row] += np.diff(np.searchsorted(ascending, self._bounds))
         self._last = int(end[-1])
 
     def result(self, tables: int) -> Fragmentation:
@@ -225,8 +226,8 @@ class _Walk:
     def _region_values(self) -> Iterator[Region]:
         size = self._state.virtual_size
         columns = self._per_region.T.tolist()
-        for number in range(self._regions):
-            first, last = (-(-n * self._total // self._regions) for n in (number, number + 1))
+        bounds = self._bounds.tolist()
+        for first, last, column in zip(bounds[:-1], bounds[1:], columns, strict=True):
             start = first << self._geometry.cluster_bits
             stop = min(size, last << self._geometry.cluster_bits)
-            yield Region(start, stop - start, *columns[number])
+            yield Region(start, stop - start, *column)
