@@ -8,8 +8,9 @@ from enum import IntEnum
 class ClusterClass(IntEnum):
     """Numbers are stable and small (they fit a uint8 map and a 32-bit mask).
 
-    The order is the order of *attention*: where a cell of the map stands for many clusters it takes
-    the hue of the largest number present, so damage is never hidden by what surrounds it.
+    The order is the order of *attention*: from LEAKED on a class marks a problem, and where a cell
+    of the map stands for many clusters a problem wins over everything else, the largest number
+    first, so damage is never hidden by what surrounds it.
     """
 
     UNREAD = 0  # not scanned yet
