@@ -53,7 +53,7 @@ def finding_lines(finding: Finding) -> list[str]:
     times = f" ({plural(finding.count, 'place')})" if finding.count > 1 else ""
     head = f"{finding.severity.label.upper()} {finding.code}{times}"
     lines = [head, *_paragraph(finding.what)]
-    if finding.guest_ranges:
+    if finding.guest_ranges and f"{finding.guest_ranges[-1].start:#x}" not in finding.what:
         lines += _paragraph(f"Guest data: {_guest_places(finding.guest_ranges)}")
     if finding.host_ranges:
         lines += _paragraph(f"In the file: {_host_places(finding.host_ranges)}")

@@ -106,7 +106,7 @@ def _lines(verdict: _Verdict, *, everything: bool) -> list[str]:
 
 def _wrapped(head: str, text: str) -> list[str]:
     return textwrap.wrap(
-        head + text.replace("\n", " "),
+        head + text.replace("\n", ". "),
         96,
         initial_indent="    ",
         subsequent_indent="         ",

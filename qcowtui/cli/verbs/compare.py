@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 from qcow.chain import Chain, open_chain
 from qcow.errors import QcowError, UsageError
 from qcow.image.image import Image
-from qcow.inspect.compare import Comparison, Mismatch, ReadFailed, StatusFailed, compare
 from qcow.inspect.states import resolve_state
 from qcow.text import safe
 
@@ -27,6 +27,9 @@ from ..options import (
 from ..output import Output
 from ..progress import qemu_progress
 from ..verb import Verb
+
+if TYPE_CHECKING:
+    from qcow.inspect.compare import Comparison, ReadFailed, StatusFailed
 
 _SECOND_FORMAT = "second-format"
 _STATES = ("a-state", "b-state")
@@ -51,6 +54,8 @@ def run(arguments: Arguments, output: Output) -> int:
         except QcowError as error:
             output.error(str(error))
             return exit_codes.COMPARE_NOT_OPENED
+        from qcow.inspect.compare import ReadFailed, StatusFailed, compare
+
         wanted = arguments.has("progress") and not quiet
         with qemu_progress(output, wanted=wanted) as progress:
             try:
@@ -93,6 +98,8 @@ def _disk(
 
 
 def _failure(error: ReadFailed | StatusFailed, paths: tuple[str, str]) -> str:
+    from qcow.inspect.compare import StatusFailed
+
     name = safe(paths[error.side])
     if isinstance(error, StatusFailed):
         return f"Sector allocation test failed for {name}: {error}"
@@ -101,6 +108,8 @@ def _failure(error: ReadFailed | StatusFailed, paths: tuple[str, str]) -> str:
 
 def _verdict(found: Comparison) -> list[str]:
     """qemu-img's words."""
+    from qcow.inspect.compare import Mismatch
+
     lines = ["Warning: Image size mismatch!"] if found.size_warning else []
     if found.mismatch is Mismatch.SIZE:
         return ["Strict mode: Image size mismatch!"]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from qcow.errors import GuestDataError
+from qcow.findings import Severity
 from qcow.image.image import Image
 from qcow.opening import AnyImage
 from qcow.text import safe
@@ -16,6 +18,9 @@ from ..output import Output
 from ..progress import progress_line
 from ..terminal import has_screen
 from ..verb import Verb
+
+if TYPE_CHECKING:
+    from qcow.inspect.check import CheckResult
 
 _PLAIN = "plain"
 _ASCII = "ascii"
@@ -93,10 +98,22 @@ def _check(image: Image, output: Output) -> int:
 
     with progress_line(output) as progress:
         result = check(image, progress=progress)
-    output.lines(["", *[line for line in check_summary(result) if line]])
+    if _only_stale(result):
+        summary = [
+            "Not cleanly shut down: refcounts are out of date; guest data and mappings are intact."
+        ]
+    else:
+        summary = [line for line in check_summary(result) if line]
+    output.lines(["", *summary])
     for finding in result.findings:
         output.lines(["", *finding_lines(finding)])
     return result.exit_code
+
+
+def _only_stale(result: CheckResult) -> bool:
+    """Whether all that is wrong comes from postponed refcounts (lazy refcounts)."""
+    wrong = [found for found in result.findings if found.severity >= Severity.CORRUPTION]
+    return bool(wrong) and all(found.code == "QCOW-REFCOUNT-STALE" for found in wrong)
 
 
 VERB = Verb(
