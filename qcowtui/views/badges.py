@@ -8,6 +8,7 @@ from qcow.image.image import Image
 from qcow.layout.problems import REFERENCE_UNTRUSTED
 from qcow.storage.holders import Holder
 
+from .health import health
 from .session import Part, PartState, Session
 from .tones import Tone
 from .units import count, plural
@@ -67,10 +68,11 @@ def _health(session: Session, image: Image) -> list[Badge]:
             Badge("DAMAGED", Tone.BAD, f"QEMU would not open this image. {image.refused.what}")
         )
     check = session.check
-    if check is not None and (corruptions := check.corruptions + check.extra_corruptions):
+    known = None if check is None else health(check)
+    if known is not None and known.corrupt:
         found.append(
             Badge(
-                f"CORRUPT {count(corruptions)}",
+                f"CORRUPT {count(known.corruptions)}",
                 Tone.BAD,
                 "The metadata contradicts itself: repair before anything writes to this image.",
             )
@@ -92,16 +94,16 @@ def _health(session: Session, image: Image) -> list[Badge]:
                 "them when it next opens the image for writing; no data is lost.",
             )
         )
-    if check is not None and (leaks := check.leaks + check.extra_leaks):
+    if known is not None and known.leaks:
         found.append(
             Badge(
-                f"LEAKS {count(leaks)}",
+                f"LEAKS {count(known.leaks)}",
                 Tone.WARNING,
-                f"{plural(leaks, 'cluster')} marked as used but nobody refers to them: wasted "
-                "space, no damage.",
+                f"{plural(known.leaks, 'cluster')} marked as used but nobody refers to them: "
+                "wasted space, no damage.",
             )
         )
-    if check is not None and check.check_errors:
+    if known is not None and known.unchecked:
         found.append(
             Badge(
                 "CHECK INCOMPLETE",
@@ -109,7 +111,7 @@ def _health(session: Session, image: Image) -> list[Badge]:
                 "Parts of the metadata could not be read, so not everything was checked.",
             )
         )
-    elif check is not None and check.exit_code == 0 and image.refused is None:
+    elif known is not None and known.tone is Tone.GOOD and image.refused is None:
         found.append(
             Badge(
                 "OK",

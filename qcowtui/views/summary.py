@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from qcow.text import safe
 
+from .health import health, health_words
 from .selection import ACTIVE, Selection
 from .session import Order, Part, PartState, Session
 from .units import count, offset, size
@@ -89,14 +90,4 @@ def verdict(session: Session) -> str:
         if session.state_of(Part.CHECK) is PartState.FAILED:
             return session.failures.get(Part.CHECK, "")
         return ""
-    corruptions = check.corruptions + check.extra_corruptions
-    leaks = check.leaks + check.extra_leaks
-    if corruptions:
-        text = f"{count(corruptions)} corruptions: fix before anything writes to this image"
-    elif leaks:
-        text = f"{count(leaks)} leaked clusters: wasted space, no damage"
-    else:
-        text = "No metadata errors found; what the guest stored was not verified"
-    if check.check_errors:
-        text += f" (incomplete: {count(check.check_errors)} places could not be checked)"
-    return text
+    return health_words(health(check))

@@ -37,7 +37,7 @@ class AllocationPane(MapPane):
     )
     DEFAULT_CSS = """
     AllocationPane > OverviewStrip { margin: 0 1; }
-    AllocationPane > Legend { margin: 0 1; max-height: 4; }
+    AllocationPane > Legend { margin: 0 1; max-height: 5; }
     """
 
     def __init__(self, session: Session, number: int | None = None, *, id: str) -> None:

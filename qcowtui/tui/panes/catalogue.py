@@ -39,12 +39,12 @@ class PaneEntry:
 PANES: tuple[PaneEntry, ...] = (
     PaneEntry("header", 1, "header", "HeaderPane", "Header", "left"),
     PaneEntry("map", 2, "allocation", "AllocationPane", "Map", "right"),
-    PaneEntry("refcounts", 3, "refcounts", "RefcountPane", "Refcounts", "right"),
-    PaneEntry("snapshots", 4, "snapshots", "SnapshotsPane", "Snapshots", "left"),
+    PaneEntry("refcounts", 3, "refcounts", "RefcountPane", "Counts", "right"),
+    PaneEntry("snapshots", 4, "snapshots", "SnapshotsPane", "Snaps", "left"),
     PaneEntry("chain", 5, "chain", "ChainPane", "Chain", "right"),
     PaneEntry("findings", 6, "findings", "FindingsPane", "Findings", "left"),
-    PaneEntry("fragmentation", 7, "fragmentation", "FragmentationPane", "Fragments", "view"),
-    PaneEntry("inspector", 8, "inspector", "InspectorPane", "Inspector", "view"),
+    PaneEntry("fragmentation", 7, "fragmentation", "FragmentationPane", "Frag", "view"),
+    PaneEntry("inspector", 8, "inspector", "InspectorPane", "Inspect", "view"),
 )
 
 

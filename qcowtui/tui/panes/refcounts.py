@@ -90,7 +90,9 @@ class RefcountPane(MapPane):
             return ""
         wrong = refcounts.mismatched_clusters
         if wrong:
-            return f"{count(wrong)} differ from the references found"
+            image = self.session.qcow2
+            why = " (postponed)" if image is not None and image.header.dirty else ""
+            return f"{count(wrong)} differ from the references found{why}"
         if self.session.state_of(Part.HOST_MAP) is PartState.COMPLETE:
             return "on disk and found agree"
         read = refcounts.total - refcounts.unread_clusters

@@ -10,7 +10,7 @@ from textual import on
 from qcow.storage.gate import Gate
 from qcow.text import safe
 
-from ...views.states import state_choices
+from ...views.states import StateChoice, state_choices, state_words
 from ...views.summary import places
 from ...views.work import CHAIN, DEPENDENTS, compare
 from ..panes.base import Pane
@@ -43,23 +43,22 @@ class Dashboard(WorkingScreen):
 
     def action_compare(self) -> None:
         """Ask for two states and draw where they differ."""
-        self._ask_state("Compare which state?", "active", self._ask_other)
+        self._ask_state("Compare which state?", state_choices(self.session), self._ask_other)
 
     def _ask_other(self, one: str) -> None:
-        first = next((c.key for c in state_choices(self.session) if c.key != one), one)
-        self._ask_state("With which one?", first, lambda other: self._compare(one, other))
+        others = tuple(choice for choice in state_choices(self.session) if choice.key != one)
+        name = state_words(self.session, one)
+        self._ask_state(f"{name}: compare with?", others, lambda other: self._compare(one, other))
 
-    def _ask_state(self, title: str, first: str, then: Callable[[str], None]) -> None:
-        choices = state_choices(self.session)
-        keys = [choice.key for choice in choices]
-        answers = [Answer(*choice) for choice in choices]
-
+    def _ask_state(
+        self, title: str, choices: tuple[StateChoice, ...], then: Callable[[str], None]
+    ) -> None:
         def answered(key: str | None) -> None:
             if key is not None:
                 then(key)
 
-        screen = QuestionScreen(title, "", answers, keys.index(first) if first in keys else 0)
-        self.app.push_screen(screen, answered)
+        answers = [Answer(*choice) for choice in choices]
+        self.app.push_screen(QuestionScreen(title, "", answers), answered)
 
     @on(Pane.Compare)
     def _pane_compares(self, event: Pane.Compare) -> None:

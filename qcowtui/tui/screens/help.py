@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from itertools import groupby
 
@@ -14,6 +15,7 @@ from ...commands.keys import shown_keys
 from .panel import PanelScreen
 
 _KEYS_WIDTH = 14
+_PANEL_WIDTH = 90
 
 
 class HelpScreen(PanelScreen[None]):
@@ -54,13 +56,12 @@ class HelpScreen(PanelScreen[None]):
 
     def _line(self, command: Command, reason: str | None) -> Content:
         keys = shown_keys(self._keymap.keys_of(command.id)) or "-"
-        parts = [
-            Content.styled(f"{keys:<{_KEYS_WIDTH}}", "bold $text-accent"),
-            Content.styled(command.doc, "" if reason is None else "dim"),
-        ]
-        if reason is not None:
-            parts.append(Content.styled(f"  ({reason})", "dim italic"))
-        return Content("").join(parts)
+        text = command.doc if reason is None else f"{command.doc} ({reason})"
+        width = max(20, min(_PANEL_WIDTH, self.app.size.width * 96 // 100) - _KEYS_WIDTH - 6)
+        doc = ("\n" + " " * _KEYS_WIDTH).join(textwrap.wrap(text, width))
+        return Content.styled(f"{keys:<{_KEYS_WIDTH}}", "bold $text-accent") + Content.styled(
+            doc, "" if reason is None else "dim"
+        )
 
 
 def _heading(text: str) -> Content:

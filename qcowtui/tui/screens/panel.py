@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Generic, TypeVar
 
+from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
@@ -43,14 +44,14 @@ class PanelScreen(ModalScreen[Result], Generic[Result]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="panel") as box:
-            box.border_title = self.title_text()
+            box.border_title = Text(self.title_text())
             box.border_subtitle = self.HINT
             with VerticalScroll(can_focus=False) as scroll:
                 scroll.can_focus = False
                 yield from self.contents()
 
     def title_text(self) -> str:
-        """The title in the border (own words)."""
+        """The title in the border (safe to show)."""
         return self.TITLE_TEXT
 
     def contents(self) -> list[Widget]:

@@ -18,7 +18,7 @@ from qcow.errors import QcowError
 from qcow.text import safe
 
 from ...commands.command import Scope
-from ...views.picker import Found, candidates, look_at
+from ...views.picker import Found, candidates, check_quickly, look_at
 from ...views.tones import Tone
 from ...views.units import plural
 from ..bindings import bindings_for
@@ -31,11 +31,11 @@ from .base import CommandScreen
 from .path import PathScreen
 
 _COLUMNS = (
-    Column("Image", 0, share=5),
+    Column("Image", 0),
     Column("Format", 8),
     Column("Virtual", 9, "right"),
     Column("On disk", 9, "right"),
-    Column("State", 0, share=4),
+    Column("State", 0),
 )
 _MARKS = {
     Tone.GOOD: ("●", "picker--good"),
@@ -55,6 +55,14 @@ class Looked(Message):
     listing: int
     found: list[Found]
     recent: bool
+
+
+@dataclass
+class Checked(Message):
+    """One image was checked as far as a moment allows."""
+
+    listing: int
+    found: Found
 
 
 @dataclass
@@ -104,9 +112,9 @@ class PickerScreen(CommandScreen):
             (
                 "Images",
                 "Disk images in this folder, then those opened lately. The state is what the "
-                "header and the small tables say, without a check of the whole image: ● nothing "
-                "odd, ▲ something to know, ✖ damaged. Looking takes no lock, changes nothing and "
-                "opens no file that an image refers to.",
+                "header says, and a check of the metadata where that takes only a moment: ● "
+                "nothing odd, ▲ something to know, ✖ damaged. Looking takes no lock, changes "
+                "nothing and opens no file that an image refers to.",
             )
         ]
 
@@ -159,6 +167,7 @@ class PickerScreen(CommandScreen):
     def _look(self, listing: int, recent: list[str]) -> None:
         """In a thread: look at every candidate."""
         problem = ""
+        images: list[Found] = []
         try:
             here = candidates(self._folder)
         except QcowError as error:
@@ -171,12 +180,24 @@ class PickerScreen(CommandScreen):
                 found = [one for one in looked if one is not None]
                 if found:
                     self.post_message(Looked(listing, found, is_recent))
+                images += [one for one in found if one.format.startswith("qcow2")]
+        for one in images:
+            if listing != self._listing:
+                return
+            self.post_message(Checked(listing, check_quickly(one)))
         self.post_message(LookingEnded(listing, problem))
 
     @on(Looked)
     def _looked(self, event: Looked) -> None:
         if event.listing == self._listing:
             (self._recent if event.recent else self._here).extend(event.found)
+            self.query_one(VirtualList).data_changed()
+
+    @on(Checked)
+    def _checked(self, event: Checked) -> None:
+        if event.listing == self._listing:
+            for images in (self._here, self._recent):
+                images[:] = [event.found if one.path == event.found.path else one for one in images]
             self.query_one(VirtualList).data_changed()
 
     @on(LookingEnded)
