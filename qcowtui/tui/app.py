@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import signal
 from collections.abc import Iterable
+from functools import partial
 from pathlib import PurePath
 from typing import ClassVar
 
@@ -68,6 +71,11 @@ class QcowApp(App[int]):
         return PickerScreen()
 
     def on_mount(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            # Not from another thread's loop, as in tests; then nobody sends signals either.
+            with contextlib.suppress(RuntimeError, ValueError):
+                leave = partial(self.exit, 128 + number)
+                asyncio.get_running_loop().add_signal_handler(number, leave)
         for problem in self.keymap.problems:
             self.notify(problem, title="Keys", severity="warning", timeout=12, markup=False)
         self.theme_changed_signal.subscribe(self, lambda theme: self._remember(theme.name))
@@ -124,13 +132,7 @@ class QcowApp(App[int]):
 
 
 def run_app(session: Session | None, *, ascii_only: bool) -> int:
-    """Run until the user leaves; SIGTERM leaves too, with the terminal restored."""
+    """Run until the user leaves; the exit code."""
     app = QcowApp(session, ascii_only=ascii_only)
-    before = signal.signal(signal.SIGTERM, lambda *_: app.call_later(app.exit, 143))
-    try:
-        result = app.run()
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    if app.return_code and result is None:
-        return app.return_code
-    return result or 0
+    result = app.run()
+    return app.return_code or 0 if result is None else result
