@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..chain import Chain
-from ..chain.intersect import aligned
+from ..chain.intersect import aligned, end_of
 from ..disk import ExtentBatch, ExtentKind
 from ..image.state import State
 from ..jobs import CancelToken, ProgressCallback, Throttle
@@ -82,12 +82,12 @@ def _mapped_differences(a: Chain, b: Chain, steps: _Steps) -> Iterator[Ranges]:
     for start, length in _candidates(a, b, identities, common):
         for one, other in aligned(a.runs(start, length), b.runs(start, length)):
             yield _batch_differences(a, b, identities, one, other)
-            steps.at(int(one.start[-1] + one.length[-1]))
+            steps.at(end_of(one))
     longer = a if a.virtual_size > common else b
     for batch in longer.runs(common):
         differs = ~identities.reads_zero(longer, batch)
         yield Ranges(batch.start[differs], batch.length[differs])
-        steps.at(int(batch.start[-1] + batch.length[-1]))
+        steps.at(end_of(batch))
     steps.at(max(a.virtual_size, b.virtual_size))
 
 

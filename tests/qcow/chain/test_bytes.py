@@ -114,10 +114,10 @@ def _coarse_over_fine(folder: Path) -> Path:
 
 def _far_gaps(folder: Path) -> Path:
     """Gaps farther apart than one walk through the base bridges."""
-    written(folder / "base.qcow2", "1G")
-    qemu_io(folder / "base.qcow2", "write -q -P 1 500M 1M", "write -q -P 2 1023M 1M")
-    path = overlay(folder / "disk.qcow2", "base.qcow2", "qcow2", "", "preallocation=off")
-    qemu_io(path, "write -q -z 1M 300M", "write -q -z 302M 198M", "write -q -P 7 900M 64k")
+    written(folder / "base.qcow2", "200M")
+    qemu_io(folder / "base.qcow2", "write -q -P 1 180M 1M", "write -q -P 2 199M 1M")
+    path = overlay(folder / "disk.qcow2", "base.qcow2", "qcow2")
+    qemu_io(path, "write -q -z 1M 80M", "write -q -z 82M 98M", "write -q -P 7 190M 64k")
     return path
 
 
