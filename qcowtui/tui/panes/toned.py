@@ -9,6 +9,7 @@ from rich.style import Style
 from rich.text import Text
 from textual.content import Content
 from textual.scroll_view import ScrollView
+from textual.theme import Theme
 
 from qcow.inspect.classes import ClusterClass
 
@@ -57,11 +58,11 @@ class TonedPane(Pane):
         red, green, blue = map_theme(self.app).colours[member]
         return "█" * cells, Style(color=f"#{red:02x}{green:02x}{blue:02x}")
 
-    def notify_style_update(self) -> None:
-        """The theme changed: rows hold its colours."""
-        super().notify_style_update()
-        if self.is_mounted:
-            self.repaint()
+    def on_mount(self) -> None:
+        self.app.theme_changed_signal.subscribe(self, self._theme_changed)
+
+    def _theme_changed(self, _theme: Theme) -> None:
+        self.repaint()
 
     def repaint(self) -> None:
         """Show everything anew, from what the session holds."""
