@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,10 @@ class Counts(ABC):
     def _find(self, clusters: I64) -> tuple[I64, NDArray[np.bool_] | None]:
         """(position of each, whether it is known; None when all are)."""
 
+    @abstractmethod
+    def _clusters(self, where: slice, chosen: I64) -> I64:
+        """The clusters at the positions ``chosen`` of the slice ``where``."""
+
     def recode(self) -> None:
         """Turn to codes.  A position's value may be gone once its code is written."""
         in_place = self.values.dtype == np.uint8
@@ -88,6 +93,13 @@ class Counts(ABC):
         positions, known = self._find(clusters)
         where = positions if known is None else positions[known]
         self.codes[where] = self.codes[where] & np.uint8(~mask & 0xFF) | np.uint8(cause)
+
+    def select(
+        self, first: int, stop: int, wanted: Callable[[NDArray[np.uint8]], NDArray[np.bool_]]
+    ) -> I64:
+        """The known clusters of ``[first, stop)`` whose codes are wanted, ascending."""
+        where = self.positions(first, stop)
+        return self._clusters(where, np.flatnonzero(wanted(self.codes[where])))
 
     def packed_at(self, where: slice) -> NDArray[np.bool_] | None:
         """Whether compressed data lies at each position of ``where``; None when there is none."""
@@ -115,12 +127,19 @@ class DenseCounts(Counts):
         return _DenseAdder(self)
 
     def settle(self) -> bool:
+        # As many used clusters as references: each has exactly one, and none was lost.
+        if int(np.count_nonzero(self.values)) == self.total:
+            return True
         # A wrap-around and an update lost between threads both make the sum smaller.
         return int(self.values.sum(dtype=np.uint64)) == self.total
 
     def positions(self, first: int, stop: int) -> slice:
         start = min(max(first, self.low), self.high) - self.low
         return slice(start, max(start, min(stop, self.high) - self.low))
+
+    def _clusters(self, where: slice, chosen: I64) -> I64:
+        clusters: I64 = chosen + (self.low + where.start)
+        return clusters
 
     def packed_map(self) -> NDArray[np.bool_]:
         with self.lock:
@@ -214,6 +233,9 @@ class SparseCounts(Counts):
         positions = np.searchsorted(self.clusters, clusters)
         np.minimum(positions, len(self.clusters) - 1, out=positions)
         return positions, self.clusters[positions] == clusters
+
+    def _clusters(self, where: slice, chosen: I64) -> I64:
+        return self.clusters[where][chosen]
 
 
 class _SparseAdder(Adder):

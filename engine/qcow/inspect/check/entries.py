@@ -51,12 +51,26 @@ class Scope:
     limit: int
 
 
+class Runs(NamedTuple):
+    """A window's entries as runs of adjacent entries with adjacent clusters.
+
+    int64[n] ``start``: number of the first entry; ``first``: its host cluster; ``length``: entries.
+    bool[n] ``copied``: OFLAG_COPIED.
+    """
+
+    start: I64
+    first: I64
+    length: I64
+    copied: NDArray[np.bool_]
+
+
 class WindowFacts(NamedTuple):
     """What a window's entries refer to, so that a second look at it can often be spared.
 
     ``low``, ``high``: the first and last host cluster (low > high: none).  ``allocated``: entries
     with a cluster, not compressed; ``copied`` of them carry OFLAG_COPIED.  ``compressed``: entries.
-    ``beyond``: whether any cluster lies beyond the end of the file.
+    ``beyond``: whether any cluster lies beyond the end of the file.  ``runs``: all that its entries
+    say, when they are few long runs of plain, sound entries.
     """
 
     low: int = 1
@@ -65,6 +79,7 @@ class WindowFacts(NamedTuple):
     copied: int = 0
     compressed: int = 0
     beyond: bool = False
+    runs: Runs | None = None
 
 
 class EntryWalk:
@@ -143,8 +158,10 @@ class EntryWalk:
             apart = firsts[1:] != stops[:-1]
             self.fragmented += int(np.count_nonzero(same & apart)) * window.active
             self.allocated += allocated * window.active
-        copied = int(counts[heads >= _COPIED].sum())
-        return WindowFacts(int(firsts.min()), int(stops.max()) - 1, allocated, copied)
+        flags = heads >= _COPIED
+        copied = int(counts[flags].sum())
+        runs = Runs(starts, firsts, counts, flags)
+        return WindowFacts(int(firsts.min()), int(stops.max()) - 1, allocated, copied, runs=runs)
 
     # -- anything ---------------------------------------------------------------------------------
 

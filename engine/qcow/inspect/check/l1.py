@@ -91,8 +91,8 @@ def read_l1_tables(
         collector.totals(check_errors=1)
         collector.add(K.UNREADABLE, place=(offset, length), note="an L1 table")
 
-    file_size = image.storage.size()
-    for words in read_words(image.storage, segments(regions), data, file_size, failed):
+    found = segments(regions, image.storage.size())
+    for words in read_words(image.storage, found, data, failed):
         cancelled()
         judge.take(words)
     return L1Tables(judge.tally.result(), judge.active())

@@ -14,7 +14,7 @@ from ...text import safe
 from .collect import EntryRuns, Group
 from .l1 import ACTIVE
 from .presence import DataMap
-from .regions import Segment, TableRegion, read_words
+from .regions import TableRegion, read_words, segments
 
 #: Ranges listed in one finding.
 MAX_RANGES = 1000
@@ -44,8 +44,7 @@ def users_of_tables(
     size = image.storage.size()
     for region in sorted(regions, key=lambda region: region.owner)[:_MAX_STATES]:
         cancelled()
-        segment = Segment(region.offset, region.entries, 1, region.owner, 0)
-        for words in read_words(image.storage, [segment], data, size, _ignore):
+        for words in read_words(image.storage, segments([region], size), data, _ignore):
             offsets = (words.values & OFFSETS).astype(np.int64)
             for at in np.flatnonzero(np.isin(offsets, wanted)).tolist():
                 users.setdefault(int(offsets[at]), []).append((region.owner, int(words.number[at])))

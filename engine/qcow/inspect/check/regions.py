@@ -35,21 +35,22 @@ class TableRegion(NamedTuple):
     owner: int
 
 
-class Segment(NamedTuple):
-    """``entries`` adjacent words at ``offset`` that ``times`` tables contain.
+class Segments(NamedTuple):
+    """Stretches of words that lie apart, by ascending offset; int64 arrays of one length.
 
-    ``owner`` is the lowest of them, ``number`` the one the first word has there.
+    ``entries`` words from ``offset`` on are in ``times`` tables.  ``owner`` is the lowest of those,
+    ``number`` the one that the first word has there.
     """
 
-    offset: int
-    entries: int
-    times: int
-    owner: int
-    number: int
+    offset: I64
+    entries: I64
+    times: I64
+    owner: I64
+    number: I64
 
 
 class Words(NamedTuple):
-    """Entries that are not zero.  uint64[n] native; int64[n] each: see :class:`Segment`."""
+    """Entries that are not zero.  uint64[n] native; int64[n] each: see :class:`Segments`."""
 
     values: U64
     times: I64
@@ -57,23 +58,22 @@ class Words(NamedTuple):
     number: I64
 
 
-def segments(regions: Sequence[TableRegion]) -> list[Segment]:
-    """``regions`` cut so that no word is in two segments, by ascending offset."""
-    ordered = sorted(region for region in regions if region.entries)
-    end = 0
-    for region in ordered:
-        if region.offset < end:
-            return _swept(ordered)
-        end = region.offset + region.entries * 8
-    return [Segment(r.offset, r.entries, 1, r.owner, 0) for r in ordered]
+def segments(regions: Sequence[TableRegion], file_size: int) -> Segments:
+    """``regions`` cut so that no word is in two segments, without what lies beyond the file."""
+    ordered = sorted(region for region in regions if region.entries and region[0] < file_size)
+    columns = np.array(ordered, dtype=np.int64).reshape(-1, 3)
+    offset, entries, owner = (column.copy() for column in columns.T)
+    if bool((offset[1:] < offset[:-1] + entries[:-1] * 8).any()):
+        return _swept(ordered)
+    return Segments(offset, entries, np.ones_like(offset), owner, np.zeros_like(offset))
 
 
-def _swept(ordered: list[TableRegion]) -> list[Segment]:
+def _swept(ordered: list[TableRegion]) -> Segments:
     cuts = sorted(
         {region.offset for region in ordered}
         | {region.offset + region.entries * 8 for region in ordered}
     )
-    found: list[Segment] = []
+    found: list[tuple[int, int, int, int, int]] = []
     open_by_owner: list[tuple[int, int, int]] = []  # (owner, end, offset)
     ends: list[int] = []
     following = 0
@@ -89,15 +89,14 @@ def _swept(ordered: list[TableRegion]) -> list[Segment]:
             heapq.heappop(open_by_owner)
         if ends:
             owner, _, offset = open_by_owner[0]
-            found.append(Segment(at, (stop - at) // 8, len(ends), owner, (at - offset) // 8))
-    return found
+            found.append((at, (stop - at) // 8, len(ends), owner, (at - offset) // 8))
+    return Segments(*np.array(found, dtype=np.int64).T.copy())
 
 
 def read_words(
     storage: Storage,
-    found: Sequence[Segment],
+    found: Segments,
     data: DataMap,
-    file_size: int,
     failed: Callable[[int, int], None],
 ) -> Iterator[Words]:
     """The entries of all segments that are not zero, in bounded batches.
@@ -105,46 +104,54 @@ def read_words(
     Bytes beyond the end of the file count as zero; so do bytes the storage cannot read, for which
     ``failed(offset, length)`` is called.
     """
-    total = sum(segment.entries for segment in found) * 8
-    batch: list[tuple[bytes, Segment]] = []
-    pending = 0
-    for segment in found:
-        length = min(segment.entries * 8, file_size - segment.offset)
-        if length <= 0:
-            continue
-        for offset, size in data.pieces(segment.offset, length, total):
-            for at in range(offset, offset + size, _BATCH * 8):
-                words = min(_BATCH, -(-(offset + size - at) // 8))
+    pieces = _Pieces()
+    total = int(found.entries.sum()) * 8
+    for offset, entries, *facts in zip(*(column.tolist() for column in found), strict=True):
+        times, owner, number = facts
+        for start, length in data.pieces(offset, entries * 8, total):
+            for at in range(start, start + length, _BATCH * 8):
+                words = min(_BATCH, (start + length - at) // 8)
                 raw = _read(storage, at, words * 8, failed)
-                number = segment.number + (at - segment.offset) // 8
-                batch.append((raw, segment._replace(entries=words, number=number)))
-                pending += words
-                if pending >= _BATCH:
-                    yield _decoded(batch)
-                    batch, pending = [], 0
-    if batch:
-        yield _decoded(batch)
+                pieces.add(raw, words, times, owner, number + (at - offset) // 8)
+                if pieces.words >= _BATCH:
+                    yield pieces.decoded()
+                    pieces = _Pieces()
+    if pieces.words:
+        yield pieces.decoded()
+
+
+class _Pieces:
+    """Parts of segments that are decoded together."""
+
+    def __init__(self) -> None:
+        self.words = 0
+        self._raw: list[bytes] = []
+        self._rows: list[tuple[int, int, int, int]] = []
+
+    def add(self, raw: bytes, words: int, times: int, owner: int, number: int) -> None:
+        self.words += words
+        self._raw.append(raw)
+        self._rows.append((words, times, owner, number))
+
+    def decoded(self) -> Words:
+        values = decode_u64(b"".join(self._raw))
+        used = np.flatnonzero(values)
+        lengths, times, owner, number = np.array(self._rows, dtype=np.int64).T
+        ends = np.cumsum(lengths)
+        which = np.searchsorted(ends, used, side="right")
+        inside = used - (ends - lengths)[which]
+        return Words(values[used], times[which], owner[which], number[which] + inside)
 
 
 def _read(storage: Storage, offset: int, length: int, failed: Callable[[int, int], None]) -> bytes:
     try:
-        return storage.read(offset, length).ljust(length, b"\0")
+        raw = storage.read(offset, length)
     except StorageError:
         if length <= _SMALL:
             failed(offset, length)
             return bytes(length)
-    return b"".join(
-        _read(storage, at, min(_SMALL, offset + length - at), failed)
-        for at in range(offset, offset + length, _SMALL)
-    )
-
-
-def _decoded(batch: list[tuple[bytes, Segment]]) -> Words:
-    values = decode_u64(b"".join(raw for raw, _ in batch))
-    used = np.flatnonzero(values)
-    lengths = np.array([segment.entries for _, segment in batch], dtype=np.int64)
-    ends = np.cumsum(lengths)
-    which = np.searchsorted(ends, used, side="right")
-    columns = np.array([segment[2:] for _, segment in batch], dtype=np.int64)
-    times, owner, number = columns[which].T
-    return Words(values[used], times, owner, number + used - (ends - lengths)[which])
+        return b"".join(
+            _read(storage, at, min(_SMALL, offset + length - at), failed)
+            for at in range(offset, offset + length, _SMALL)
+        )
+    return raw if len(raw) == length else raw.ljust(length, b"\0")

@@ -34,7 +34,7 @@ from .codes import (
 )
 from .collect import MAX_EXAMPLES, Collector
 from .counts import Counts
-from .entries import Scope, WindowFacts, entry_runs
+from .entries import Runs, Scope, WindowFacts, entry_runs
 from .parallel import share_out, threads_for
 from .tables import TableReader, TableWindow
 
@@ -67,6 +67,7 @@ class SecondLook:
         self._table_bits = scope.geometry.l2_entries.bit_length() - 1
         codes = counts.codes
         self._flags = _flags(codes)
+        self._facts: Sequence[WindowFacts] = ()
         self._double: list[I64] = []  # clusters of compressed data that plain entries refer to, too
 
     def run(
@@ -75,6 +76,7 @@ class SecondLook:
         facts: Sequence[WindowFacts],
         between: Callable[[int], None],
     ) -> None:
+        self._facts = facts
         chosen = [w for w in windows if self._is_suspect(w, facts[w.number])]
         if chosen:
             share_out(chosen, self._work, threads_for(len(chosen)), between)
@@ -98,12 +100,14 @@ class SecondLook:
         check_copied = bool(window.active and facts.allocated) and window.offsets[0] != 0
         if check_copied and (facts.beyond or 0 < facts.copied < facts.allocated):
             return True
+        # A window of runs need not be read again, so that it is not worth a closer look here.
+        closer = facts.runs is None
         codes = self._flags
         for turn in range(2):
             odd = codes & _CAUSE_SEEN or (facts.allocated and codes & _PACKED_SEEN)
             if check_copied:
                 odd = odd or codes & (_SHARED_SEEN if facts.copied else _ONE_SEEN)
-            if not odd or turn:
+            if not odd or turn or not closer:
                 return bool(odd)
             where = self._counts.positions(facts.low, facts.high + 1)
             if where.stop - where.start > _SPREAD * (facts.allocated + facts.compressed):
@@ -114,11 +118,46 @@ class SecondLook:
     def _work(self, take: Callable[[], TableWindow | None]) -> None:
         reader = TableReader(self._image.storage, self._scope.geometry)
         while (window := take()) is not None:
+            runs = self._facts[window.number].runs
+            if runs is not None:
+                self._judge(window, *self._odd_ones(runs))
+                continue
             try:
                 entries, _ = reader.load(window.offsets)
             except StorageError:
                 _, entries, _ = reader.load_each(window.offsets)
             self._look(window, entries)
+
+    def _odd_ones(self, runs: Runs) -> tuple[I64, U64, I64]:
+        """(numbers, entries, clusters) of those entries of a window that are not as they should be.
+
+        The window need not be read for that: its runs say what is in it.
+        """
+        order = np.argsort(runs.first, kind="stable")
+        start, first, count, copied = (column[order] for column in runs)
+        stop = first + count
+        apart = bool((first[1:] >= stop[:-1]).all())
+        together = int(stop[-1] - first[0]) <= _SPREAD * int(count.sum())
+        if apart and together and bool((copied == copied[0]).all()):
+            clusters = self._counts.select(int(first[0]), int(stop[-1]), _odd(bool(copied[0])))
+            run = np.searchsorted(first, clusters, side="right") - 1
+            inside = clusters < stop[run]
+            run, clusters = run[inside], clusters[inside]
+        else:
+            found = [
+                self._counts.select(begin, end, _odd(flag))
+                for begin, end, flag in zip(
+                    first.tolist(), stop.tolist(), copied.tolist(), strict=True
+                )
+            ]
+            run = np.repeat(np.arange(len(found)), [len(part) for part in found])
+            clusters = np.concatenate(found)
+        index = start[run] + clusters - first[run]
+        order = np.argsort(index, kind="stable")
+        index, clusters, run = index[order], clusters[order], run[order]
+        entries = (clusters << self._bits).astype(np.uint64)
+        entries[copied[run]] |= _COPIED
+        return index, entries, clusters
 
     def _look(self, window: TableWindow, entries: U64) -> None:
         compressed = (entries & _COMPRESSED) != 0
@@ -130,6 +169,10 @@ class SecondLook:
         mine = self._mine(clusters)
         if mine is not None:
             index, entries, clusters = index[mine], entries[mine], clusters[mine]
+        self._judge(window, index, entries, clusters)
+
+    def _judge(self, window: TableWindow, index: I64, entries: U64, clusters: I64) -> None:
+        """Judge entries (ascending by number) that are neither empty nor compressed."""
         if not len(index):
             return
         codes = self._counts.codes_at(clusters)
@@ -221,6 +264,12 @@ class SecondLook:
                     entries=entry_runs(window, index[where], self._table_bits),
                     note="guest data",
                 )
+
+
+def _odd(copied: bool) -> Callable[[NDArray[np.uint8]], NDArray[np.bool_]]:
+    """Which codes are not those of a sound cluster with that flag in what refers to it."""
+    expected = ONE if copied else 0
+    return lambda codes: (codes & np.uint8(ONE | CAUSE | PACKED)) != expected
 
 
 _CAUSE_SEEN, _PACKED_SEEN, _SHARED_SEEN, _ONE_SEEN = 1, 2, 4, 8

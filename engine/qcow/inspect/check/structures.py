@@ -146,7 +146,7 @@ class Bitmaps:
     def _words(self, bitmaps: list[BitmapEntry]) -> Iterator[Words]:
         regions = [TableRegion(b.table_offset, b.table_size, b.index) for b in bitmaps]
         storage = self._image.storage
-        return read_words(storage, segments(regions), self._data, storage.size(), self._failed)
+        return read_words(storage, segments(regions, storage.size()), self._data, self._failed)
 
     def _failed(self, offset: int, length: int) -> None:
         self._collector.totals(check_errors=1)
