@@ -90,7 +90,7 @@ def version_2(folder: Path) -> Path:
     return path
 
 
-@theme.variant("backing-subfolder", "follow")
+@theme.variant("backing-subfolder")
 def subfolder(folder: Path) -> Path:
     (folder / "golden").mkdir()
     _base(folder / "golden")
