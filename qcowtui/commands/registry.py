@@ -258,6 +258,11 @@ _SNAPSHOTS = (
 
 _INSPECTOR = (
     Command(
+        "inspector.pointer", "inspector", "go to the pointer",
+        "Go to the table entry that points at this cluster.",
+        ("p",), Scope.INSPECTOR, "pointer", "who points here",
+    ),
+    Command(
         "inspector.next", "inspector", "next field",
         "Move to the next entry or field of the structure.",
         ("w",), Scope.INSPECTOR, "next_field", "next field",
