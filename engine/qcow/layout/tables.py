@@ -36,6 +36,8 @@ def decode_refcounts(
     if refcount_order >= 3:
         width = 1 << refcount_order >> 3
         return raw[: len(raw) // width * width].view(f">u{width}").astype(f"u{width}")
+    if refcount_order == 0:
+        return np.unpackbits(raw, bitorder="little")
     bits = 1 << refcount_order
     shifts = np.arange(0, 8, bits, dtype=np.uint8)
     parts = (raw[:, None] >> shifts) & np.uint8((1 << bits) - 1)
