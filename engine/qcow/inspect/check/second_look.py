@@ -133,31 +133,35 @@ class SecondLook:
 
         The window need not be read for that: its runs say what is in it.
         """
-        order = np.argsort(runs.first, kind="stable")
-        start, first, count, copied = (column[order] for column in runs)
-        stop = first + count
-        apart = bool((first[1:] >= stop[:-1]).all())
-        together = int(stop[-1] - first[0]) <= _SPREAD * int(count.sum())
-        if apart and together and bool((copied == copied[0]).all()):
-            clusters = self._counts.select(int(first[0]), int(stop[-1]), _odd(bool(copied[0])))
-            run = np.searchsorted(first, clusters, side="right") - 1
-            inside = clusters < stop[run]
-            run, clusters = run[inside], clusters[inside]
-        else:
-            found = [
-                self._counts.select(begin, end, _odd(flag))
-                for begin, end, flag in zip(
-                    first.tolist(), stop.tolist(), copied.tolist(), strict=True
-                )
-            ]
-            run = np.repeat(np.arange(len(found)), [len(part) for part in found])
-            clusters = np.concatenate(found)
-        index = start[run] + clusters - first[run]
+        parts = [self._odd_in(runs, flag) for flag in (True, False)]
+        run, clusters = (np.concatenate(column) for column in zip(*parts, strict=True))
+        index = runs.start[run] + clusters - runs.first[run]
         order = np.argsort(index, kind="stable")
         index, clusters, run = index[order], clusters[order], run[order]
         entries = (clusters << self._bits).astype(np.uint64)
-        entries[copied[run]] |= _COPIED
+        entries[runs.copied[run]] |= _COPIED
         return index, entries, clusters
+
+    def _odd_in(self, runs: Runs, copied: bool) -> tuple[I64, I64]:
+        """(number of the run, cluster) of the odd clusters of the runs with that flag."""
+        chosen = np.flatnonzero(runs.copied == copied)
+        chosen = chosen[np.argsort(runs.first[chosen], kind="stable")]
+        if not len(chosen):
+            return chosen, chosen
+        odd = _odd(copied)
+        first = runs.first[chosen]
+        stop = first + runs.length[chosen]
+        together = int(stop[-1] - first[0]) <= _SPREAD * int((stop - first).sum())
+        if together and bool((first[1:] >= stop[:-1]).all()):
+            clusters = self._counts.select(int(first[0]), int(stop[-1]), odd)
+            run = np.searchsorted(first, clusters, side="right") - 1
+            inside = clusters < stop[run]
+            return chosen[run[inside]], clusters[inside]
+        found = [
+            self._counts.select(begin, end, odd)
+            for begin, end in zip(first.tolist(), stop.tolist(), strict=True)
+        ]
+        return np.repeat(chosen, [len(part) for part in found]), np.concatenate(found)
 
     def _look(self, window: TableWindow, entries: U64) -> None:
         compressed = (entries & _COMPRESSED) != 0
