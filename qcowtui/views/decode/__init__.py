@@ -6,6 +6,17 @@ than what is on the screen.
 """
 
 from .annotate import annotate
-from .model import Context, Note, Structure, structures_of
+from .model import Context, Note, Structure, context_for, structures_of
+from .near import Reading, notes_near, readings_of
 
-__all__ = ["Context", "Note", "Structure", "annotate", "structures_of"]
+__all__ = [
+    "Context",
+    "Note",
+    "Reading",
+    "Structure",
+    "annotate",
+    "context_for",
+    "notes_near",
+    "readings_of",
+    "structures_of",
+]

@@ -6,7 +6,15 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from qcow.layout.constants import KNOWN_HEADER_LENGTH
+from qcow.layout.constants import (
+    COMPRESSION_NAMES,
+    CRYPT_AES,
+    CRYPT_LUKS,
+    CRYPT_NONE,
+    KNOWN_HEADER_LENGTH,
+    MAX_CLUSTER_BITS,
+    MIN_CLUSTER_BITS,
+)
 from qcow.layout.header import FIELDS, HeaderField
 from qcow.layout.luks import HEADER_LENGTH, KEY_SLOTS
 from qcow.layout.snapshots import Snapshot
@@ -19,6 +27,16 @@ _OFFSETS = frozenset(
     {"backing_file_offset", "l1_table_offset", "refcount_table_offset", "snapshots_offset"}
 )
 _MASKS = frozenset({"incompatible_features", "compatible_features", "autoclear_features"})
+
+_MEANINGS: dict[str, dict[int, str]] = {
+    "version": {2: "compat 0.10", 3: "compat 1.1"},
+    "cluster_bits": {
+        bits: size(1 << bits) for bits in range(MIN_CLUSTER_BITS, MAX_CLUSTER_BITS + 1)
+    },
+    "crypt_method": {CRYPT_NONE: "none", CRYPT_AES: "legacy AES", CRYPT_LUKS: "LUKS"},
+    "refcount_order": {order: f"{1 << order} bit" for order in range(7)},
+    "compression_type": dict(enumerate(COMPRESSION_NAMES)),
+}
 
 
 class _Part(NamedTuple):
@@ -164,8 +182,9 @@ def _header_field(data: bytes, field: HeaderField) -> Note:
         text = f"{number:#x}"
     elif field.name == "size":
         text, _ = _written(raw, "size")
-    elif field.name == "cluster_bits" and number < 64:
-        text = f"{number} ({size(1 << number)})"
+    elif field.name in _MEANINGS:
+        meaning = _MEANINGS[field.name].get(number)
+        text = count(number) + (f" ({meaning})" if meaning else "")
     else:
         text = count(number)
     return Note(field.offset, field.size, field.title, text, target)
