@@ -63,6 +63,8 @@ def coverage(
     """
     import numpy as np
 
+    from ..layout.distinct import distinct
+
     layers = len(chain.layers)
     absent = chain.absent
     total = chain.virtual_size + sum(
@@ -87,7 +89,7 @@ def coverage(
         if absent is not None:
             empty &= batch.depth != absent
         unserved += int(batch.length[empty].sum())
-        for depth in np.unique(batch.depth).tolist():
+        for depth in distinct(batch.depth).tolist():
             mine = batch.depth == depth
             served[depth] += int(batch.length[mine & ~empty].sum())
             served_data[depth] += int(batch.length[mine & stored].sum())

@@ -19,6 +19,7 @@ from ..disk import ExtentKind
 from ..image.image import Image
 from ..image.mapping import merge_runs
 from ..image.refcounts import refcount_windows
+from ..layout.distinct import distinct
 from ..storage.base import Storage
 
 
@@ -92,7 +93,7 @@ class _Suspects:
         self._holes: list[_Holes | bool] = [True] * len(chain.layers)  # True: not asked yet
 
     def refined(self, batch: StatusBatch, data: NDArray[np.bool_]) -> StatusBatch:
-        for depth in np.unique(batch.depth[data]).tolist():
+        for depth in distinct(batch.depth[data]).tolist():
             holes = self._of(depth)
             if holes is not None:
                 batch, data = holes.split(batch, data, depth)

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from ..layout.distinct import distinct
+
 #: Clusters in one chunk.  Untouched pages of a chunk cost no memory either (zeroed lazily).
 CHUNK_BITS = 22
 CHUNK = 1 << CHUNK_BITS
@@ -73,7 +75,7 @@ class ClusterArray:
             yield self._chunk(low), clusters - (low << CHUNK_BITS), slice(None)
             return
         numbers = clusters >> CHUNK_BITS
-        for number in np.unique(numbers).tolist():
+        for number in distinct(numbers).tolist():
             where = np.flatnonzero(numbers == number)
             yield self._chunk(number), clusters[where] - (number << CHUNK_BITS), where
 

@@ -22,6 +22,7 @@ from ..layout.constants import (
     OFLAG_ZERO,
     REFCOUNT_TABLE_OFFSET_MASK,
 )
+from ..layout.distinct import distinct, distinct_counts
 from ..layout.geometry import Geometry
 from ..layout.tables import I64, OFFSETS, U64, compressed_fields, decode_u64
 from .claim_map import BLOCK_BITS, ClaimMap, Classes
@@ -168,7 +169,7 @@ class _Scan:
         for owner, found in ((ClusterClass.DATA, disk), (ClusterClass.VM_STATE, vm_state)):
             every = np.concatenate(found)
             self.claims.add(every, ClusterClass.L2)
-            tables, times = np.unique(every, return_counts=True)
+            tables, times = distinct_counts(every)
             inside = tables < self.total
             self._claim_mapped(tables[inside] << bits, times[inside], owner)
 
@@ -182,7 +183,7 @@ class _Scan:
 
     def _claim_mapped(self, tables: I64, times: I64, owner: ClusterClass) -> None:
         done = 0
-        for number in np.unique(times).tolist():
+        for number in distinct(times).tolist():
             chosen = tables[times == number]
             for window in l2_tables(self.image.storage, self.geometry, chosen):
                 if self.cancel is not None:

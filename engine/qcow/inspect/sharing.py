@@ -19,6 +19,7 @@ from ..image.state import State
 from ..image.tables import l2_tables
 from ..jobs import CancelToken, ProgressCallback, Throttle
 from ..layout.constants import OFLAG_COMPRESSED, OFLAG_ZERO
+from ..layout.distinct import distinct
 from ..layout.geometry import Geometry
 from ..layout.tables import I64, OFFSETS, U64, compressed_fields
 from .cluster_array import ClusterArray
@@ -151,13 +152,13 @@ class _StateSets:
             self.add(np.arange(first, min(first + count, limit), dtype=np.int64), own)
             offsets = state.l1() & OFFSETS
             usable = (offsets != 0) & ((offsets & np.uint64(geometry.cluster_size - 1)) == 0)
-            tables = np.unique(
+            tables = distinct(
                 (offsets[usable] >> np.uint64(geometry.cluster_bits)).astype(np.int64)
             )
             tables = tables[tables < limit]
             self.add(tables, own)
             found.append(tables)
-        return np.unique(np.concatenate(found))
+        return distinct(np.concatenate(found))
 
     def tables_by_set(self, tables: I64, geometry: Geometry) -> list[tuple[int, I64]]:
         """(set id, byte offsets of the L2 tables with it, ascending)."""
@@ -166,14 +167,14 @@ class _StateSets:
             ids[where] = chunk[index]
         return [
             (number, tables[ids == number] << geometry.cluster_bits)
-            for number in np.unique(ids).tolist()
+            for number in distinct(ids).tolist()
         ]
 
     def add(self, clusters: I64, set_id: int) -> None:
         """Join the set ``set_id`` to the sets of ``clusters`` (repeats are fine)."""
         for chunk, index, _where in self._ids.grouped(clusters):
             old = chunk[index]
-            present = np.unique(old).tolist()
+            present = distinct(old).tolist()
             joined = [self._union(number, set_id) for number in present]
             if len(present) == 1:
                 chunk[index] = joined[0]
