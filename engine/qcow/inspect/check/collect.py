@@ -32,6 +32,17 @@ class EntryRuns(NamedTuple):
     first: I64
     length: I64
 
+    @classmethod
+    def of(cls, table: I64, number: I64) -> EntryRuns:
+        """Entries one by one (host offset of the table, number in it) as runs.
+
+        Those of one table lie side by side, ascending.
+        """
+        heads = np.flatnonzero(
+            (np.diff(number, prepend=number[0] - 2) != 1) | (np.diff(table, prepend=table[0]) != 0)
+        )
+        return cls(table[heads], number[heads], np.diff(heads, append=len(number)))
+
 
 class Group:
     """Everything found for one cause.

@@ -439,28 +439,19 @@ class EntryWalk:
             collector.totals(extra_corruptions=len(index))
         if window.offsets[0] == 0:
             kind = K.L1_STRAY
-        runs = entry_runs(window, index, self._table_bits)
-        per_table = (1 << self._table_bits) - 1
-        tables = window.offsets[index[:MAX_EXAMPLES] >> self._table_bits].tolist()
-        numbers = (index[:MAX_EXAMPLES] & per_table).tolist()
+        table = window.offsets[index >> self._table_bits]
+        number = index & ((1 << self._table_bits) - 1)
+        shown = zip(table[:MAX_EXAMPLES].tolist(), number[:MAX_EXAMPLES].tolist(), strict=True)
         size = self._scope.geometry.l2_entry_size
         collector.add(
             kind,
             len(index),
-            entries=runs,
+            entries=EntryRuns.of(table, number),
             examples=[
-                (table + number * size, example(at, number))
-                for at, (table, number) in enumerate(zip(tables, numbers, strict=True))
+                (place + entry * size, example(at, entry))
+                for at, (place, entry) in enumerate(shown)
             ],
         )
-
-
-def entry_runs(window: TableWindow, index: I64, table_bits: int) -> EntryRuns:
-    """The ascending entry numbers ``index`` of a window as runs that end with their table."""
-    number = index & ((1 << table_bits) - 1)
-    heads = np.flatnonzero((np.diff(index, prepend=index[0] - 2) != 1) | (number == 0))
-    counts = np.diff(heads, append=len(index))
-    return EntryRuns(window.offsets[index[heads] >> table_bits], number[heads], counts)
 
 
 def _touched(first: I64, last: I64) -> list[I64]:

@@ -7,6 +7,7 @@ image without snapshots that is none.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,9 +33,9 @@ from .codes import (
     UNKNOWN,
     USED,
 )
-from .collect import MAX_EXAMPLES, Collector
+from .collect import MAX_EXAMPLES, Collector, EntryRuns
 from .counts import Counts
-from .entries import Runs, Scope, WindowFacts, entry_runs
+from .entries import Runs, Scope, WindowFacts
 from .parallel import share_out, threads_for
 from .tables import TableReader, TableWindow
 
@@ -48,8 +49,23 @@ KIND_OF_CAUSE: dict[int, FindingKind] = {
 }
 _COMPRESSED = np.uint64(OFLAG_COMPRESSED)
 _COPIED = np.uint64(OFLAG_COPIED)
+#: Odd entries of different windows that are judged together.
+_TOGETHER = 1 << 16
 #: A window is looked at again without asking further when its clusters lie this far apart.
 _SPREAD = 16
+
+
+class Entries(NamedTuple):
+    """L2 entries of any tables, those of one table side by side and ascending.
+
+    int64[n] ``table``: host offset of the table; ``number``: in the table; ``cluster``: the host
+    cluster it refers to.  uint64[n] ``entry``.
+    """
+
+    table: I64
+    number: I64
+    entry: U64
+    cluster: I64
 
 
 class SecondLook:
@@ -117,19 +133,32 @@ class SecondLook:
 
     def _work(self, take: Callable[[], TableWindow | None]) -> None:
         reader = TableReader(self._image.storage, self._scope.geometry)
+        # Windows of runs give few entries each: they are judged many windows at a time.
+        few: list[Entries] = []
+        active = held = 0
         while (window := take()) is not None:
             runs = self._facts[window.number].runs
-            if runs is not None:
-                self._judge(window, *self._odd_ones(runs))
+            if runs is None:
+                try:
+                    words, _ = reader.load(window.offsets)
+                except StorageError:
+                    _, words, _ = reader.load_each(window.offsets)
+                self._look(window, words)
                 continue
-            try:
-                entries, _ = reader.load(window.offsets)
-            except StorageError:
-                _, entries, _ = reader.load_each(window.offsets)
-            self._look(window, entries)
+            if window.active != active or held > _TOGETHER:
+                self._judge_all(few, active)
+                few, held = [], 0
+            active = window.active
+            few.append(self._odd_ones(window, runs))
+            held += len(few[-1].number)
+        self._judge_all(few, active)
 
-    def _odd_ones(self, runs: Runs) -> tuple[I64, U64, I64]:
-        """(numbers, entries, clusters) of those entries of a window that are not as they should be.
+    def _judge_all(self, parts: list[Entries], active: int) -> None:
+        if parts:
+            self._judge(Entries(*(np.concatenate(c) for c in zip(*parts, strict=True))), active)
+
+    def _odd_ones(self, window: TableWindow, runs: Runs) -> Entries:
+        """Those entries of a window that are not as they should be.
 
         The window need not be read for that: its runs say what is in it.
         """
@@ -137,10 +166,14 @@ class SecondLook:
         run, clusters = (np.concatenate(column) for column in zip(*parts, strict=True))
         index = runs.start[run] + clusters - runs.first[run]
         order = np.argsort(index, kind="stable")
-        index, clusters, run = index[order], clusters[order], run[order]
+        clusters = clusters[order]
         entries = (clusters << self._bits).astype(np.uint64)
-        entries[runs.copied[run]] |= _COPIED
-        return index, entries, clusters
+        entries[runs.copied[run[order]]] |= _COPIED
+        return self._entries(window, index[order], entries, clusters)
+
+    def _entries(self, window: TableWindow, index: I64, entries: U64, clusters: I64) -> Entries:
+        number = index & ((1 << self._table_bits) - 1)
+        return Entries(window.offsets[index >> self._table_bits], number, entries, clusters)
 
     def _odd_in(self, runs: Runs, copied: bool) -> tuple[I64, I64]:
         """(number of the run, cluster) of the odd clusters of the runs with that flag."""
@@ -163,32 +196,33 @@ class SecondLook:
         ]
         return np.repeat(chosen, [len(part) for part in found]), np.concatenate(found)
 
-    def _look(self, window: TableWindow, entries: U64) -> None:
-        compressed = (entries & _COMPRESSED) != 0
+    def _look(self, window: TableWindow, words: U64) -> None:
+        compressed = (words & _COMPRESSED) != 0
         if compressed.any():
-            self._look_at_compressed(window, np.flatnonzero(compressed), entries[compressed])
-        index = np.flatnonzero((entries & OFFSETS != 0) & ~compressed)
-        entries = entries[index]
+            self._look_at_compressed(window, np.flatnonzero(compressed), words[compressed])
+        index = np.flatnonzero((words & OFFSETS != 0) & ~compressed)
+        entries = words[index]
         clusters = ((entries & OFFSETS) >> np.uint64(self._bits)).astype(np.int64)
         mine = self._mine(clusters)
         if mine is not None:
             index, entries, clusters = index[mine], entries[mine], clusters[mine]
-        self._judge(window, index, entries, clusters)
+        # The "table" at offset 0 is the header; QEMU compares no flags there.
+        active = window.active if window.offsets[0] else 0
+        self._judge(self._entries(window, index, entries, clusters), active)
 
-    def _judge(self, window: TableWindow, index: I64, entries: U64, clusters: I64) -> None:
-        """Judge entries (ascending by number) that are neither empty nor compressed."""
-        if not len(index):
+    def _judge(self, found: Entries, active: int) -> None:
+        """Judge entries that are neither empty nor compressed, of tables used ``active`` times."""
+        if not len(found.number):
             return
-        codes = self._counts.codes_at(clusters)
-        if window.active and window.offsets[0] != 0:
-            self._compare_copied(window, index, entries, clusters, codes)
-        self._name_causes(window, index, codes)
+        codes = self._counts.codes_at(found.cluster)
+        if active:
+            self._compare_copied(found, codes, active)
+        self._name_causes(found, codes)
         packed = codes & PACKED != 0
         if packed.any():
-            self._double.append(np.unique(clusters[packed]))
-            self._collector.add(
-                K.OVERLAP, 0, entries=entry_runs(window, index[packed], self._table_bits)
-            )
+            self._double.append(np.unique(found.cluster[packed]))
+            runs = EntryRuns.of(found.table[packed], found.number[packed])
+            self._collector.add(K.OVERLAP, 0, entries=runs)
 
     def _mine(self, clusters: I64) -> NDArray[np.bool_] | None:
         """Which clusters belong to this range; None when all do."""
@@ -198,36 +232,24 @@ class SecondLook:
         mine: NDArray[np.bool_] = clusters >= low
         return mine if self._last else mine & (clusters < high)
 
-    def _compare_copied(
-        self,
-        window: TableWindow,
-        index: I64,
-        entries: U64,
-        clusters: I64,
-        codes: NDArray[np.uint8],
-    ) -> None:
-        copied = entries >= _COPIED
+    def _compare_copied(self, found: Entries, codes: NDArray[np.uint8], active: int) -> None:
+        copied = found.entry >= _COPIED
         wrong = (copied != (codes & ONE != 0)) & (codes & UNKNOWN == 0)
-        tables = self._counts.codes_at(window.offsets >> self._bits) & UNKNOWN != 0
-        if tables.any():
-            wrong &= ~tables[index >> self._table_bits]
-        found = int(np.count_nonzero(wrong))
-        if not found:
+        if not wrong.any():
             return
-        self._collector.totals(corruptions=found * window.active)
+        # QEMU leaves a table out whose own refcount it cannot read.
+        tables = self._counts.codes_at(found.table[wrong] >> self._bits)
+        wrong[wrong] = tables & UNKNOWN == 0
+        self._collector.totals(corruptions=int(np.count_nonzero(wrong)) * active)
         # Where the flag says what the count should be, the wrong count is the cause.
         own = wrong & (copied != (codes & TRUE_ONE != 0))
         for kind, which in ((K.COPIED_SET, own & copied), (K.COPIED_MISSING, own & ~copied)):
             where = np.flatnonzero(which)
             if len(where):
-                self._collector.add(
-                    kind,
-                    len(where),
-                    entries=entry_runs(window, index[where], self._table_bits),
-                    note="guest data",
-                )
-                places = window.offsets[index[where] >> self._table_bits] + index[where]
-                self._copied_examples(kind, places, entries[where])
+                runs = EntryRuns.of(found.table[where], found.number[where])
+                self._collector.add(kind, len(where), entries=runs, note="guest data")
+                places = found.table[where] + found.number[where]
+                self._copied_examples(kind, places, found.entry[where])
         absorbed = wrong & ~own
         if not absorbed.any():
             return
@@ -235,7 +257,7 @@ class SecondLook:
             where = np.flatnonzero(absorbed & (codes & CAUSE == cause))
             if len(where):
                 self._collector.add(kind, 0, flags=len(where))
-                self._copied_examples(kind, clusters[where], entries[where])
+                self._copied_examples(kind, found.cluster[where], found.entry[where])
 
     def _copied_examples(self, kind: FindingKind, keys: I64, entries: U64) -> None:
         for key, entry in zip(
@@ -251,23 +273,19 @@ class SecondLook:
         first, last = offsets >> self._bits, (offsets + lengths - 1) >> self._bits
         for step in range(int((last - first).max()) + 1):
             there = first + step <= last
-            codes = np.zeros(len(index), dtype=np.uint8)
-            codes[there] = self._counts.codes_at((first + step)[there])
-            self._name_causes(window, index, codes)
+            clusters = (first + step)[there]
+            found = self._entries(window, index[there], entries[there], clusters)
+            self._name_causes(found, self._counts.codes_at(clusters))
 
-    def _name_causes(self, window: TableWindow, index: I64, codes: NDArray[np.uint8]) -> None:
+    def _name_causes(self, found: Entries, codes: NDArray[np.uint8]) -> None:
         causes = codes & CAUSE
         if not causes.any():
             return
         for cause, kind in KIND_OF_CAUSE.items():
             where = np.flatnonzero(causes == cause)
             if len(where):
-                self._collector.add(
-                    kind,
-                    0,
-                    entries=entry_runs(window, index[where], self._table_bits),
-                    note="guest data",
-                )
+                runs = EntryRuns.of(found.table[where], found.number[where])
+                self._collector.add(kind, 0, entries=runs, note="guest data")
 
 
 def _odd(copied: bool) -> Callable[[NDArray[np.uint8]], NDArray[np.bool_]]:

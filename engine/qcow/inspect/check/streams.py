@@ -15,8 +15,8 @@ from ...layout.constants import COMPRESSION_NAMES, OFLAG_COMPRESSED, OFLAG_COPIE
 from ...layout.geometry import Geometry
 from ...layout.tables import I64, U64, compressed_fields
 from . import kinds as K
-from .collect import MAX_EXAMPLES, Collector
-from .entries import WindowFacts, entry_runs
+from .collect import MAX_EXAMPLES, Collector, EntryRuns
+from .entries import WindowFacts
 from .parallel import share_out, threads_for
 from .space import HostSpace
 from .tables import TableReader, TableWindow
@@ -145,11 +145,13 @@ class StreamCheck:
         if not len(where):
             return
         offsets, lengths = compressed_fields(entries[where[:MAX_EXAMPLES]], self._geometry)
-        table_bits = self._geometry.l2_entries.bit_length() - 1
+        per_table = self._geometry.l2_entries
         self._collector.add(
             K.COMPRESSED_DAMAGED,
             len(where),
-            entries=entry_runs(window, index[where], table_bits),
+            entries=EntryRuns.of(
+                window.offsets[index[where] // per_table], index[where] % per_table
+            ),
             examples=[
                 (
                     offset,
