@@ -45,13 +45,16 @@ class QcowApp(App[int]):
     COMMANDS: ClassVar[set[type[Provider]]] = {CommandProvider}  # type: ignore[assignment]
     DEFAULT_CSS = """
     Toast { max-width: 70; }
+    CommandPalette SearchIcon { display: none; }
+    .-ascii Pane { border: ascii $foreground 30%; }
+    .-ascii Pane:focus-within, .-ascii #box { border: ascii $accent; }
     """
 
     def __init__(self, session: Session | None = None, *, ascii_only: bool = False) -> None:
         """With a session its dashboard is shown, without one the list of images."""
         super().__init__()
         self.session = session
-        self.ascii_only = ascii_only
+        self.set_class(ascii_only, "-ascii")
         self.keymap: Keymap = load_keymap(keymap_path())
         self.state: AppState = load_state(state_path())
         for theme in THEMES:

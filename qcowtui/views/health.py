@@ -64,7 +64,7 @@ def health_words(found: Health) -> str:
     elif found.unchecked:
         text = "No errors in what could be checked"
     else:
-        text = "No metadata errors found; what the guest stored was not verified"
+        text = "No metadata errors found; guest content not verified"
     if found.unchecked:
         text += f" ({plural(found.unchecked, 'place')} could not be checked)"
     return text

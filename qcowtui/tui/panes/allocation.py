@@ -93,8 +93,8 @@ class AllocationPane(MapPane):
         from ..widgets.overview_strip import OverviewStrip
 
         return [
-            OverviewStrip(map_.painter),
-            Legend(self._legends[self._kind], self.session.cluster_size),
+            OverviewStrip(map_.painter, glyphs=self.glyphs),
+            Legend(self._legends[self._kind], self.session.cluster_size, glyphs=self.glyphs),
         ]
 
     def part_changed(self, part: Part) -> None:

@@ -61,6 +61,11 @@ class MapPane(Pane):
         """The map widget, once it is there."""
         return self._map
 
+    @property
+    def glyphs(self) -> bool | None:
+        """True where the user asked for characters instead of colours, else None."""
+        return True if self.app.has_class("-ascii") else None
+
     def redraw(self) -> None:
         """Show what is known now: mount the map, or tell it that there is more."""
         painter = self.painter()
@@ -70,7 +75,11 @@ class MapPane(Pane):
             from ..widgets.cluster_map import ClusterMap
 
             self._map = ClusterMap(
-                painter, self.session.cluster_size, tooltip_of=self.tooltip_for, id=f"{self.id}-map"
+                painter,
+                self.session.cluster_size,
+                tooltip_of=self.tooltip_for,
+                glyphs=self.glyphs,
+                id=f"{self.id}-map",
             )
             self.query(".waiting").remove()
             self.mount(self._map, *self.extras(self._map))

@@ -55,7 +55,7 @@ class RefcountPane(MapPane):
         from ..widgets.legend import Legend
 
         assert self._painter is not None
-        return [Legend(HeatLegend(self._painter))]
+        return [Legend(HeatLegend(self._painter), glyphs=self.glyphs)]
 
     def redraw(self) -> None:
         super().redraw()

@@ -107,6 +107,12 @@ class ArrangedScreen(CommandScreen):
             return pane
         return next((one for one in self.panes if one.SCOPE is found.scope), self)
 
+    def reason_against(self, found: Command) -> str | None:
+        pane = self.focused_pane
+        if found.id == "pane.filter" and (pane is None or not pane.FILTERABLE):
+            return "There is nothing to filter in this pane."
+        return super().reason_against(found)
+
     def help_texts(self) -> list[tuple[str, str]]:
         pane = self.focused_pane
         return [] if pane is None else [(pane.TITLE, pane.HELP)]
@@ -144,7 +150,7 @@ class ArrangedScreen(CommandScreen):
             self._zoomed = True
         self._front = id
         self._arrange()
-        pane.focus()
+        pane.focus_target.focus()
 
     async def _mount_view(self, id: str) -> None:
         if not self.query(f"#{id}"):
@@ -173,7 +179,7 @@ class ArrangedScreen(CommandScreen):
         if in_view:
             self._front = self._before
         self._arrange()
-        self.pane(self._front).focus()
+        self.pane(self._front).focus_target.focus()
         return True
 
     async def action_next_pane(self) -> None:

@@ -29,7 +29,7 @@ class GotoScreen(ModalScreen[Selection | None]):
         width: 76; max-width: 100%; height: auto; margin: 3 2 0 2; padding: 0 1;
         background: $surface; border: round $accent; border-title-color: $text-accent;
     }
-    GotoScreen Input { border: none; height: 1; padding: 0; background: $boost; }
+    GotoScreen Input { background: $boost; }
     GotoScreen Label { width: 1fr; color: $text-muted; }
     GotoScreen #meaning { color: $foreground; margin: 1 0 0 0; }
     GotoScreen #meaning.-wrong { color: $text-warning; }
@@ -43,7 +43,8 @@ class GotoScreen(ModalScreen[Selection | None]):
         with Vertical() as box:
             box.border_title = "Go to"
             box.border_subtitle = "enter go · esc leave"
-            yield Input(placeholder=f"an address in the {self._session.order.value}")
+            place = f"an address in the {self._session.order.value}"
+            yield Input(placeholder=place, compact=True)
             yield Label(id="meaning", markup=False)
             yield Label(EXAMPLES, markup=False)
 

@@ -163,7 +163,8 @@ class NavigatedScreen(ArrangedScreen):
         return True
 
     async def action_legend(self) -> None:
-        await self.show_pane("map")
         pane = self.pane("map")
+        if self.focused_pane is not pane:
+            await self.show_pane("map")
         if isinstance(pane, AllocationPane):
             pane.action_legend()

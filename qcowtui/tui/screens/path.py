@@ -50,7 +50,7 @@ class PathScreen(ModalScreen[str | None]):
         background: $surface; border: round $accent; border-title-color: $text-accent;
         border-subtitle-color: $text-muted;
     }
-    PathScreen Input { border: none; height: 1; padding: 0; background: $boost; }
+    PathScreen Input { background: $boost; }
     """
 
     def __init__(self, folder: str) -> None:
@@ -61,7 +61,7 @@ class PathScreen(ModalScreen[str | None]):
         with Vertical() as box:
             box.border_title = "Open an image or a folder"
             box.border_subtitle = "→ complete · enter open · esc leave"
-            yield Input(placeholder="path", suggester=_Paths(self._folder))
+            yield Input(placeholder="path", compact=True, suggester=_Paths(self._folder))
 
     @on(Input.Submitted)
     def _submitted(self, event: Input.Submitted) -> None:

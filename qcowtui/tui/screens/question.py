@@ -28,7 +28,7 @@ class QuestionScreen(PanelScreen[str | None]):
     HINT = "enter choose · esc leave"
     DEFAULT_CSS = """
     QuestionScreen OptionList {
-        height: auto; max-height: 20; border: none; padding: 0; background: $surface;
+        height: auto; max-height: 20; padding: 0; background: $surface;
     }
     """
 
@@ -49,7 +49,7 @@ class QuestionScreen(PanelScreen[str | None]):
             if answer.detail:
                 content += Content.styled(f"\n   {answer.detail}", "dim")
             options.append(Option(content, id=None))
-        choice = OptionList(*options, markup=False)
+        choice = OptionList(*options, markup=False, compact=True)
         return [*([self.paragraph(self._text)] if self._text else []), choice]
 
     def on_mount(self) -> None:

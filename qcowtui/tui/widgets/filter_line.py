@@ -17,8 +17,8 @@ class FilterLine(Input):
         Binding("down", "keep", "to the list", show=False),
     ]
     DEFAULT_CSS = """
-    FilterLine { dock: bottom; height: 1; border: none; padding: 0; background: $boost; }
-    FilterLine:focus { border: none; }
+    FilterLine { dock: bottom; background: $panel; }
+    FilterLine.-textual-compact { border-left: thick $accent !important; }
     """
 
     class Typed(Message):
@@ -37,7 +37,9 @@ class FilterLine(Input):
             self.keep = keep
 
     def __init__(self) -> None:
-        super().__init__(placeholder="filter: type a part of what to show", select_on_focus=False)
+        super().__init__(
+            placeholder="filter: type a part of what to show", select_on_focus=False, compact=True
+        )
 
     def on_mount(self) -> None:
         self.focus()
