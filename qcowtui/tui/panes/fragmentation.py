@@ -22,12 +22,17 @@ from ...views.session import Part, Session
 from ...views.tones import Tone
 from ...views.units import axis_label, offset
 from ..theme import map_theme
+from ..widgets.own_colors import OwnColors
 from ..widgets.virtual_list import Column, VirtualList
 from .toned import Rows, TonedPane, content, content_width
 
 _LABEL, _VALUE = 16, 11
 _MIN_WIDTH_FOR_GLOSSES = 56
 _EMPTY = "·"
+
+
+class _Strip(Static, OwnColors):
+    """A picture of the whole disk in a line, with an axis below."""
 
 
 class FragmentationPane(TonedPane):
@@ -59,7 +64,7 @@ class FragmentationPane(TonedPane):
 
     def compose(self) -> ComposeResult:
         yield Static(classes="facts", markup=False)
-        yield Static(classes="strip", markup=False)
+        yield _Strip(classes="strip", markup=False)
         rows = Rows(self._row_count, self._cells)
         yield VirtualList([Column("")], rows, header=False, empty="")
 
@@ -119,10 +124,8 @@ class FragmentationPane(TonedPane):
     def _heat(self, heat: float | None, cells: int = 1) -> tuple[str, Style]:
         if heat is None:
             return _EMPTY * cells, self.ink(Tone.MUTED)
-        if self.app.no_color:
-            return str(min(9, int(heat * 10))) * cells, Style()
-        red, green, blue = heat_ink(map_theme(self.app), heat, "").rgb
-        return "█" * cells, Style(color=f"#{red:02x}{green:02x}{blue:02x}")
+        digit = str(min(9, int(heat * 10)))
+        return self.block(heat_ink(map_theme(self.app), heat, digit), cells)
 
     # ---- rows: the options to paste, then the regions that hold something
 

@@ -13,7 +13,7 @@ from textual.theme import Theme
 
 from qcow.inspect.classes import ClusterClass
 
-from ...views.palette import GLYPHS
+from ...views.palette import Ink, class_ink
 from ...views.tones import Tone
 from ..theme import map_theme
 from .base import Pane
@@ -53,10 +53,16 @@ class TonedPane(Pane):
 
     def swatch(self, member: ClusterClass, cells: int = 1) -> tuple[str, Style]:
         """``cells`` cells in the colour of a class, its glyph where there are no colours."""
-        if self.app.no_color:
-            return GLYPHS[member] * cells, Style()
-        red, green, blue = map_theme(self.app).colours[member]
-        return "█" * cells, Style(color=f"#{red:02x}{green:02x}{blue:02x}")
+        return self.block(class_ink(map_theme(self.app), member), cells)
+
+    def block(self, ink: Ink, cells: int = 1) -> tuple[str, Style]:
+        """``cells`` cells of an ink as far as the terminal has colours, else its glyph."""
+        from ..widgets.ink_styles import Depth  # which loads numpy: never on the first paint
+
+        depth = Depth.of(self.app)
+        if depth is Depth.NONE:
+            return ink.glyph * cells, Style()
+        return "█" * cells, Style(color=depth.color(ink))
 
     def on_mount(self) -> None:
         self.app.theme_changed_signal.subscribe(self, self._theme_changed)

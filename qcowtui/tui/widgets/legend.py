@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from textual import events
-from textual.filter import ANSIToTruecolor, LineFilter
 from textual.geometry import Size
 from textual.message import Message
 from textual.strip import Strip
-from textual.widget import Widget
 
 from ...views import units
 from ...views.legend import LegendEntry, LegendSource
 from ..theme import map_theme
 from .ink_styles import Depth
+from .own_colors import OwnColors
 
 _GAP = 2
 _SWATCH = 2
@@ -30,7 +28,7 @@ class _Grid(NamedTuple):
     widths: tuple[int, ...]
 
 
-class Legend(Widget, can_focus=True, inherit_bindings=False):
+class Legend(OwnColors, can_focus=True, inherit_bindings=False):
     """Entries in as many columns as fit.
 
     Binds no keys: ``action_move`` and ``action_toggle_entry`` are for the app's commands.  With
@@ -178,12 +176,6 @@ class Legend(Widget, can_focus=True, inherit_bindings=False):
         return None
 
     # ---- painting
-
-    def get_line_filters(self) -> Sequence[LineFilter]:
-        # The swatches must have the colours of the map, and the map has the terminal's own.
-        return [
-            each for each in super().get_line_filters() if not isinstance(each, ANSIToTruecolor)
-        ]
 
     def render_line(self, y: int) -> Strip:
         entries = self._read()

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
-from textual.filter import ANSIToTruecolor, LineFilter
 from textual.geometry import Size
 from textual.message import Message
 from textual.strip import Strip
-from textual.widget import Widget
 
 from ...views.painters import Painter
 from ...views.palette import mix
 from ..theme import map_theme
 from .ink_styles import Depth, InkStyles
+from .own_colors import OwnColors
 
 _TRACK = ("─", "━", "┿", "▲")  # elsewhere, in view, the cursor, damage
 _ASCII_TRACK = ("-", "=", "+", "^")
 
 
-class OverviewStrip(Widget):
+class OverviewStrip(OwnColors):
     """Always the whole map of a painter, however far the map itself is zoomed in.
 
     The first line has the hue of each part of the image; the second (where the height is 2) marks
@@ -169,12 +167,6 @@ class OverviewStrip(Widget):
                     inks.text(damage.rgb, damage.ansi16) + bold,
                 )
         return self._inks
-
-    def get_line_filters(self) -> Sequence[LineFilter]:
-        # With 16 colours the hues must be the terminal's own, as in the map.
-        return [
-            each for each in super().get_line_filters() if not isinstance(each, ANSIToTruecolor)
-        ]
 
     def render_line(self, y: int) -> Strip:
         inks = self._inks_now()

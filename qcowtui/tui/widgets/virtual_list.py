@@ -17,6 +17,8 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from .own_colors import OwnColors
+
 _KEPT_LINES = 1024
 _WHEEL_LINES = 3
 _GAP = 2
@@ -41,7 +43,7 @@ class ListModel(Protocol):
         """The cells of one row, one for each column."""
 
 
-class VirtualList(ScrollView, can_focus=True, inherit_bindings=False):
+class VirtualList(ScrollView, OwnColors, can_focus=True, inherit_bindings=False):
     """Rows of a model under a line of titles, with one of them highlighted.
 
     Binds no keys; the app's commands call the ``action_`` methods.
