@@ -22,7 +22,8 @@ from .collect import Collector
 from .compare import Comparison, Expectations
 from .counts import Counts, SparseCounts
 from .dense import compare_dense
-from .entries import EntryWalk, Scope, WindowFacts
+from .entries import EntryWalk, WindowFacts
+from .faults import EntryFaults, Scope
 from .l1 import L1Tables, l1_regions, read_l1_tables
 from .parallel import share_out, threads_for
 from .plan import Turn, turns
@@ -147,20 +148,22 @@ class Checker:
     def _walk(self, turn: Turn, counts: Counts) -> bool:
         """Count all references to the clusters of ``turn``; False when it has to be repeated."""
         walks: list[EntryWalk] = []
-        collector = self.collector if self._first_walk else None
+        # Only the first walk looks for faults; another one would count them again.
+        faults = EntryFaults(self._scope, self.collector) if self._first_walk else None
 
         def work(take: Callable[[], TableWindow | None]) -> None:
             adder = counts.adder()
-            walk = EntryWalk(self._scope, adder, collector)
+            walk = EntryWalk(self._scope, adder, faults)
             reader = TableReader(self._image.storage, self._geometry)
             while (window := take()) is not None:
                 try:
                     entries, bitmaps = reader.load(window.offsets)
                 except StorageError:
                     failed, entries, bitmaps = reader.load_each(window.offsets)
-                    self._unreadable(failed, collector)
+                    if faults is not None:
+                        self._unreadable(failed)
                 facts = walk.walk(window, entries, bitmaps)
-                if collector is not None:
+                if faults is not None:
                     self.facts[window.number] = facts
             adder.finish()
             walks.append(walk)
@@ -188,12 +191,10 @@ class Checker:
         claim_blocks(self._blocks, self._claims)
         self._owned = self._claims.owned()
 
-    def _unreadable(self, offsets: list[int], collector: Collector | None) -> None:
-        if collector is None:
-            return
+    def _unreadable(self, offsets: list[int]) -> None:
         for offset in offsets:
-            collector.totals(check_errors=1)
-            collector.add(
+            self.collector.totals(check_errors=1)
+            self.collector.add(
                 K.UNREADABLE, place=(offset, self._geometry.cluster_size), note="an L2 table"
             )
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ...layout.tables import I64
 from . import kinds as K
-from .collect import Collector
+from .collect import Collector, exceeding
 from .counts import Adder
 from .space import HostSpace
 
@@ -93,13 +93,7 @@ class Claims:
                 K.TABLE_OUTSIDE,
                 note=f"the {owner.label}",
                 place=(offset, size),
-                examples=[
-                    (
-                        offset,
-                        "ERROR: counting reference for region exceeding the end of the file by "
-                        f"one cluster or more: offset 0x{offset:x} size 0x{size:x}",
-                    )
-                ],
+                examples=[(offset, exceeding(offset, size))],
             )
             return False
         first, stop = self._space.run(offset, size)

@@ -181,3 +181,11 @@ def runs_of(numbers: I64) -> tuple[I64, I64]:
         return numbers, numbers
     heads = np.flatnonzero(np.diff(numbers, prepend=numbers[0] - 2) != 1)
     return numbers[heads], np.diff(heads, append=len(numbers))
+
+
+def exceeding(offset: int, size: int) -> str:
+    """qemu-img's words for a reference beyond the end of the file."""
+    return (
+        "ERROR: counting reference for region exceeding the end of the file by one cluster or "
+        f"more: offset 0x{offset:x} size 0x{size:x}"
+    )

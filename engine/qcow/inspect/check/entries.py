@@ -1,15 +1,12 @@
-"""Walking the entries of L2 tables: what they refer to, and what is wrong with them."""
+"""Walking the entries of L2 tables: what they refer to."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...findings import FindingKind
 from ...layout.constants import (
     L2_RESERVED_MASK,
     OFFSET_MASK,
@@ -17,38 +14,17 @@ from ...layout.constants import (
     OFLAG_COPIED,
     OFLAG_ZERO,
 )
-from ...layout.geometry import Geometry
 from ...layout.tables import I64, OFFSETS, U64, compressed_fields
-from . import kinds as K
-from .collect import MAX_EXAMPLES, Collector, EntryRuns
 from .counts import Adder
-from .space import HostSpace
+from .faults import EntryFaults, Rows, Scope, bits_of
 from .tables import TableWindow
 
 _COMPRESSED = np.uint64(OFLAG_COMPRESSED)
 _COPIED = np.uint64(OFLAG_COPIED)
-_ZERO = np.uint64(OFLAG_ZERO)
-_RESERVED = np.uint64(L2_RESERVED_MASK)
-_LOW32 = np.uint64(0xFFFFFFFF)
-_SHIFT32 = np.uint64(32)
 #: Runs are handled one by one when there is at most one for so many entries.
 _ENTRIES_PER_RUN = 256
 
 Bitmaps = NDArray[np.uint64]
-Example = Callable[[int, int], str]
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """What the walk has to know of the image.
-
-    ``limit``: clusters that counts are kept for; at least one more than the file has.
-    """
-
-    geometry: Geometry
-    space: HostSpace
-    data_file: bool
-    limit: int
 
 
 class Runs(NamedTuple):
@@ -85,19 +61,19 @@ class WindowFacts(NamedTuple):
 class EntryWalk:
     """Adds the references of windows of L2 tables to counts; each thread has its own.
 
-    What is wrong with the entries themselves goes to ``collector``, which is None when the tables
-    are only walked to count again.  ``allocated``, ``fragmented`` and ``compressed`` are the
+    What is wrong with the entries themselves goes to ``faults``, which is None when the tables are
+    only walked to count again.  ``allocated``, ``fragmented`` and ``compressed`` are the
     active state's numbers as qemu-img counts them; ``spill`` the references to the cluster just
     behind the last one, which QEMU counts when less than a cluster of them is missing.
     """
 
-    def __init__(self, scope: Scope, adder: Adder, collector: Collector | None) -> None:
+    def __init__(self, scope: Scope, adder: Adder, faults: EntryFaults | None) -> None:
         self._scope = scope
         self._bits = scope.geometry.cluster_bits
         self._size = scope.geometry.cluster_size
         self._table_bits = scope.geometry.l2_entries.bit_length() - 1
         self._adder = adder
-        self._collector = collector
+        self._faults = faults
         self._steps: U64 = np.empty(0, dtype=np.uint64)
         self._breaks: NDArray[np.bool_] = np.empty(0, dtype=bool)
         self.allocated = 0
@@ -127,7 +103,7 @@ class EntryWalk:
         if int(np.count_nonzero(breaks)) * _ENTRIES_PER_RUN >= n:
             return None
         if bitmaps is not None:
-            seen = _or(bitmaps)
+            seen = bits_of(bitmaps)
             if seen >> 32 & seen:
                 return None
         starts = np.concatenate(([0], np.flatnonzero(breaks) + 1))
@@ -141,7 +117,7 @@ class EntryWalk:
             if not len(heads):
                 return WindowFacts()
         wrong = L2_RESERVED_MASK | OFLAG_COMPRESSED | OFLAG_ZERO | (OFFSET_MASK & (self._size - 1))
-        if _or(heads) & wrong:
+        if bits_of(heads) & wrong:
             return None
         offsets = (heads & OFFSETS).astype(np.int64)
         firsts = offsets >> self._bits
@@ -152,7 +128,7 @@ class EntryWalk:
         for first, stop in zip(firsts.tolist(), stops.tolist(), strict=True):
             add(first, stop, window.times)
         allocated = int(counts.sum())
-        if window.active and self._collector is not None:
+        if window.active and self._faults is not None:
             ends = starts + counts - 1
             same = starts[1:] >> self._table_bits == ends[:-1] >> self._table_bits
             apart = firsts[1:] != stops[:-1]
@@ -169,73 +145,59 @@ class EntryWalk:
         used = entries != 0
         if bitmaps is not None:
             used |= bitmaps != 0
-        index = np.flatnonzero(used)
-        if not len(index):
+        number = np.flatnonzero(used)
+        if not len(number):
             return WindowFacts()
-        if len(index) < len(entries):
-            entries = entries[index]
-        maps = None if bitmaps is None else bitmaps[index].astype(np.uint64)
-        facts = WindowFacts()
-        bits = _or(entries)
-        if bits & OFLAG_COMPRESSED:
-            packed = (entries & _COMPRESSED) != 0
-            facts = self._compressed(
-                window, index[packed], entries[packed], None if maps is None else maps[packed]
-            )
-            plain = ~packed
-            index, entries = index[plain], entries[plain]
-            maps = None if maps is None else maps[plain]
-            if not len(index):
-                return facts
-        self._judge(window, index, entries, maps)
-        offsets = (entries & OFFSETS).astype(np.int64)
-        allocated = offsets != 0
+        if len(number) < len(entries):
+            entries = entries[number]
+        maps = None if bitmaps is None else bitmaps[number].astype(np.uint64)
+        rows = Rows(number, entries, maps)
+        packed = WindowFacts()
+        if bits_of(entries) & OFLAG_COMPRESSED:
+            is_packed = (entries & _COMPRESSED) != 0
+            packed = self._compressed(window, rows.take(is_packed))
+            rows = rows.take(~is_packed)
+            if not len(rows.number):
+                return packed
+        return _joined(packed, self._plain(window, rows))
+
+    def _plain(self, window: TableWindow, rows: Rows) -> WindowFacts:
+        if self._faults is not None:
+            self._faults.plain(window, rows)
+        offsets = (rows.entry & OFFSETS).astype(np.int64)
+        placed = offsets != 0
         if self._scope.data_file:
             # In a data file offset 0 is a place like any other; COPIED tells it from no place.
-            allocated |= entries >= _COPIED
-        if not allocated.all():
-            index, entries, offsets = index[allocated], entries[allocated], offsets[allocated]
-            maps = None if maps is None else maps[allocated]
-        if not len(index):
-            return facts
-        self._count_allocated(window, index, offsets)
-        if offsets.any() and bits & OFFSET_MASK & (self._size - 1):
-            self._misaligned(window, index, entries, offsets, maps)
-        copied = entries >= _COPIED
-        found = int(np.count_nonzero(copied))
-        if self._scope.data_file:
-            self._copied_in_data_file(window, index[~copied], entries[~copied])
-            return facts._replace(allocated=len(index), copied=found)
-        own = self._references(window, index, entries, offsets)
-        return _joined(facts, own._replace(allocated=len(index), copied=found))
+            placed |= rows.entry >= _COPIED
+        if not placed.all():
+            rows, offsets = rows.take(placed), offsets[placed]
+        if not len(offsets):
+            return WindowFacts()
+        if self._faults is not None:
+            self._count_allocated(window, rows.number, offsets)
+            self._faults.placed(window, rows, offsets)
+        copied = int(np.count_nonzero(rows.entry >= _COPIED))
+        facts = WindowFacts() if self._scope.data_file else self._references(window, offsets)
+        return facts._replace(allocated=len(offsets), copied=copied)
 
-    def _count_allocated(self, window: TableWindow, index: I64, offsets: I64) -> None:
-        if not window.active or self._collector is None:
+    def _count_allocated(self, window: TableWindow, number: I64, offsets: I64) -> None:
+        if not window.active:
             return
-        table = index >> self._table_bits
+        table = number >> self._table_bits
         apart = (table[1:] == table[:-1]) & (offsets[1:] != offsets[:-1] + self._size)
-        self.allocated += len(index) * window.active
+        self.allocated += len(number) * window.active
         self.fragmented += int(np.count_nonzero(apart)) * window.active
 
-    def _references(
-        self, window: TableWindow, index: I64, entries: U64, offsets: I64
-    ) -> WindowFacts:
-        """Add the clusters that ``entries`` refer to; (low, high, beyond) of the facts."""
+    def _references(self, window: TableWindow, offsets: I64) -> WindowFacts:
+        """Add the clusters at ``offsets``; (low, high, beyond) of the facts."""
         space = self._scope.space
         clusters = offsets >> self._bits
         facts = WindowFacts(int(clusters.min()), int(clusters.max()))
-        outside = None
         if int(offsets.max()) >= space.length:
-            outside = offsets >= space.length
-            self._note(
-                K.DATA_OUTSIDE,
-                window,
-                index[outside],
-                lambda at, _: _exceeding(int(offsets[outside][at]), self._size),
-            )
-            self._add_beyond(clusters[outside], window.times)
+            inside = offsets < space.length
+            self._add_beyond(clusters[~inside], window.times)
             facts = facts._replace(beyond=True)
-            offsets, clusters = offsets[~outside], clusters[~outside]
+            offsets, clusters = offsets[inside], clusters[inside]
         self._adder.many(clusters, window.times)
         split = (offsets & (self._size - 1)) != 0
         if split.any():
@@ -255,203 +217,39 @@ class EntryWalk:
         clusters = clusters[(clusters >= space.clusters) & (clusters < limit)]
         self._adder.many(clusters, times)
 
-    def _compressed(
-        self, window: TableWindow, index: I64, entries: U64, maps: U64 | None
-    ) -> WindowFacts:
-        copied = entries >= _COPIED
-        mask = (1 << self._scope.geometry.compressed_offset_bits) - 1
-        if copied.any():
-            where = index[copied]
-            values = entries[copied]
-            self._note(
-                K.COMPRESSED_COPIED,
-                window,
-                where,
-                lambda at, _: (
-                    f"ERROR: coffset=0x{int(values[at]) & mask:x}: copied flag must never be set "
-                    "for compressed clusters"
-                ),
-            )
-        if self._scope.data_file:
-            self._note(
-                K.COMPRESSED_MISPLACED,
-                window,
-                index,
-                lambda at, entry: (
-                    f"ERROR compressed cluster {entry} with data file, "
-                    f"entry=0x{int(entries[at]) & ~OFLAG_COPIED:x}"
-                ),
-            )
-            return WindowFacts()
-        if maps is not None and maps.any():
-            wrong = maps != 0
-            where, values = index[wrong], entries[wrong]
-            self._note(
-                K.COMPRESSED_MISPLACED,
-                window,
-                where,
-                lambda at, entry: (
-                    f"ERROR compressed cluster {entry} with non-zero subcluster allocation "
-                    f"bitmap, entry=0x{int(values[at]) & ~OFLAG_COPIED:x}"
-                ),
-            )
-            index, entries = index[~wrong], entries[~wrong]
-            if not len(index):
-                return WindowFacts()
-        if window.active and self._collector is not None:
-            self.allocated += len(index) * window.active
-            self.compressed += len(index) * window.active
-            self.fragmented += len(index) * window.active
-        return self._compressed_references(window, index, entries)
+    # -- compressed clusters ----------------------------------------------------------------------
 
-    def _compressed_references(self, window: TableWindow, index: I64, entries: U64) -> WindowFacts:
+    def _compressed(self, window: TableWindow, rows: Rows) -> WindowFacts:
+        if self._faults is not None:
+            self._faults.compressed(window, rows)
+        if self._scope.data_file:
+            return WindowFacts()
+        if rows.maps is not None:
+            rows = rows.take(rows.maps == 0)
+        found = len(rows.number)
+        if not found:
+            return WindowFacts()
+        if self._faults is not None:
+            # QEMU counts every compressed cluster as fragmented.
+            self.allocated += found * window.active
+            self.compressed += found * window.active
+            self.fragmented += found * window.active
         space = self._scope.space
-        offsets, lengths = compressed_fields(entries, self._scope.geometry)
+        offsets, lengths = compressed_fields(rows.entry, self._scope.geometry)
+        first, last = offsets >> self._bits, (offsets + lengths - 1) >> self._bits
         outside = offsets + lengths - space.length >= self._size
         beyond = bool(outside.any())
         if beyond:
-            there, size = offsets[outside], lengths[outside]
-            self._note(
-                K.COMPRESSED_OUTSIDE,
-                window,
-                index[outside],
-                lambda at, _: _exceeding(int(there[at]), int(size[at])),
-            )
-            for clusters in _touched(there >> self._bits, (there + size - 1) >> self._bits):
+            for clusters in _touched(first[outside], last[outside]):
                 self._add_beyond(clusters, window.times)
-            offsets, lengths = offsets[~outside], lengths[~outside]
-            if not len(offsets):
-                return WindowFacts(compressed=len(index), beyond=True)
-        first, last = offsets >> self._bits, (offsets + lengths - 1) >> self._bits
+            first, last = first[~outside], last[~outside]
+            if not len(first):
+                return WindowFacts(compressed=found, beyond=True)
         for clusters in _touched(first, last):
             self._adder.many(clusters, window.times)
             self._adder.packed(clusters)
             self._count_spill(clusters, window.times)
-        return WindowFacts(int(first.min()), int(last.max()), compressed=len(index), beyond=beyond)
-
-    # -- what is wrong with an entry --------------------------------------------------------------
-
-    def _judge(self, window: TableWindow, index: I64, entries: U64, maps: U64 | None) -> None:
-        """Reserved bits, the zero flag where there is none, contradicting bitmaps."""
-        if self._collector is None:
-            return
-        geometry = self._scope.geometry
-        bits = _or(entries)
-        if bits & L2_RESERVED_MASK:
-            wrong = (entries & _RESERVED) != 0
-            values = entries[wrong]
-            self._note(
-                K.L2_RESERVED,
-                window,
-                index[wrong],
-                lambda at, _: f"ERROR found l2 entry with reserved bits set: {int(values[at]):x}",
-            )
-        if bits & OFLAG_ZERO and (geometry.version < 3 or geometry.extended_l2):
-            flagged = (entries & _ZERO) != 0
-            zeros = entries[flagged]
-            self._note(
-                K.ZERO_FLAG,
-                window,
-                index[flagged],
-                lambda at, _: f"zero flag in l2 entry: {int(zeros[at]):x}",
-                counted=False,
-            )
-        if maps is None or not maps.any():
-            return
-        placed = (entries & OFFSETS) != 0
-        if self._scope.data_file:
-            placed |= entries >= _COPIED
-        both = placed & ((maps >> _SHIFT32) & maps != 0)
-        if both.any():
-            offsets = entries[both] & OFFSETS
-            self._note(
-                K.SUBCLUSTERS,
-                window,
-                index[both],
-                lambda at, _: (
-                    f"ERROR offset={int(offsets[at]):x}: Allocated cluster has corrupted "
-                    "subcluster allocation bitmap"
-                ),
-            )
-        lost = ~placed & (maps & _LOW32 != 0)
-        self._note(
-            K.SUBCLUSTERS,
-            window,
-            index[lost],
-            lambda at, _: "ERROR: Unallocated cluster has non-zero subcluster allocation map",
-        )
-
-    def _misaligned(
-        self, window: TableWindow, index: I64, entries: U64, offsets: I64, maps: U64 | None
-    ) -> None:
-        wrong = (offsets & (self._size - 1)) != 0
-        if maps is not None:
-            data = maps & _LOW32 != 0
-        else:
-            data = (entries & _ZERO) == 0
-        for kind, which, text in (
-            (K.DATA_UNALIGNED, wrong & data, "Data cluster is not properly aligned"),
-            (K.ZERO_UNALIGNED, wrong & ~data, "Preallocated cluster is not properly aligned"),
-        ):
-            self._note_misaligned(kind, window, index[which], offsets[which], text)
-
-    def _note_misaligned(
-        self, kind: FindingKind, window: TableWindow, index: I64, offsets: I64, text: str
-    ) -> None:
-        self._note(
-            kind,
-            window,
-            index,
-            lambda at, _: f"ERROR offset={int(offsets[at]):x}: {text}; L2 entry corrupted.",
-        )
-
-    def _copied_in_data_file(self, window: TableWindow, index: I64, entries: U64) -> None:
-        """Clusters of a data file have no refcount; each has one owner and COPIED set."""
-        if not window.active or window.offsets[0] == 0 or not len(index):
-            return
-        self._note(
-            K.COPIED_MISSING,
-            window,
-            index,
-            lambda at, _: (
-                f"ERROR OFLAG_COPIED data cluster: l2_entry={int(entries[at]):x} refcount=1"
-            ),
-            times=window.active,
-        )
-
-    def _note(
-        self,
-        kind: FindingKind,
-        window: TableWindow,
-        index: I64,
-        example: Example,
-        *,
-        counted: bool = True,
-        times: int | None = None,
-    ) -> None:
-        """Record entries of a window; ``example(i, number in its table)`` describes the i-th."""
-        collector = self._collector
-        if collector is None or not len(index):
-            return
-        if counted:
-            collector.totals(corruptions=len(index) * (window.times if times is None else times))
-        else:
-            collector.totals(extra_corruptions=len(index))
-        if window.offsets[0] == 0:
-            kind = K.L1_STRAY
-        table = window.offsets[index >> self._table_bits]
-        number = index & ((1 << self._table_bits) - 1)
-        shown = zip(table[:MAX_EXAMPLES].tolist(), number[:MAX_EXAMPLES].tolist(), strict=True)
-        size = self._scope.geometry.l2_entry_size
-        collector.add(
-            kind,
-            len(index),
-            entries=EntryRuns.of(table, number),
-            examples=[
-                (place + entry * size, example(at, entry))
-                for at, (place, entry) in enumerate(shown)
-            ],
-        )
+        return WindowFacts(int(first.min()), int(last.max()), compressed=found, beyond=beyond)
 
 
 def _touched(first: I64, last: I64) -> list[I64]:
@@ -459,29 +257,17 @@ def _touched(first: I64, last: I64) -> list[I64]:
     return [(first + step)[first + step <= last] for step in range(int((last - first).max()) + 1)]
 
 
-def _joined(one: WindowFacts, other: WindowFacts) -> WindowFacts:
-    if one.low > one.high:
-        return other._replace(compressed=one.compressed, beyond=one.beyond or other.beyond)
+def _joined(packed: WindowFacts, plain: WindowFacts) -> WindowFacts:
+    low, high = plain.low, plain.high
+    if packed.low <= packed.high:
+        low, high = packed.low, packed.high
+        if plain.low <= plain.high:
+            low, high = min(low, plain.low), max(high, plain.high)
     return WindowFacts(
-        min(one.low, other.low),
-        max(one.high, other.high),
-        other.allocated,
-        other.copied,
-        one.compressed,
-        one.beyond or other.beyond,
-    )
-
-
-def _or(words: NDArray[np.uint64]) -> int:
-    """All bits that are set anywhere (native or big-endian words)."""
-    if words.dtype.isnative:
-        return int(np.bitwise_or.reduce(words))
-    joined = int(np.bitwise_or.reduce(words.view(np.uint64)))
-    return int.from_bytes(joined.to_bytes(8, "little"), "big")
-
-
-def _exceeding(offset: int, size: int) -> str:
-    return (
-        "ERROR: counting reference for region exceeding the end of the file by one cluster or "
-        f"more: offset 0x{offset:x} size 0x{size:x}"
+        low,
+        high,
+        plain.allocated,
+        plain.copied,
+        packed.compressed,
+        packed.beyond or plain.beyond,
     )

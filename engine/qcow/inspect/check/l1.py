@@ -14,7 +14,7 @@ from ...layout.geometry import Geometry
 from ...layout.tables import I64, OFFSETS, U64
 from . import kinds as K
 from .claims import Claims, Owner
-from .collect import MAX_EXAMPLES, Collector, Example, runs_of
+from .collect import MAX_EXAMPLES, Collector, Example, exceeding, runs_of
 from .presence import DataMap
 from .regions import TableRegion, Words, read_words, segments
 from .space import HostSpace
@@ -148,10 +148,7 @@ class _Judge:
                 K.L2_TABLE_OUTSIDE,
                 words,
                 outside,
-                lambda at: (
-                    "ERROR: counting reference for region exceeding the end of the file by one "
-                    f"cluster or more: offset 0x{int(offsets[at]):x} size 0x{size:x}"
-                ),
+                lambda at: exceeding(int(offsets[at]), size),
             )
         misaligned = np.flatnonzero(offsets & (size - 1))
         if len(misaligned):

@@ -8,7 +8,6 @@ from ...jobs import CancelToken, ProgressCallback, Throttle
 from .checker import Checker
 from .report import report
 from .result import CheckResult
-from .streams import StreamCheck
 
 
 def run(
@@ -28,6 +27,8 @@ def run(
     collector = checker.collector
     total = sum(facts.compressed for facts in checker.facts)
     if decode and total:
+        from .streams import StreamCheck  # most images need no decompressor
+
         tell = Throttle(progress)
 
         def between(done: int) -> None:

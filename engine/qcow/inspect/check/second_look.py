@@ -35,7 +35,8 @@ from .codes import (
 )
 from .collect import MAX_EXAMPLES, Collector, EntryRuns
 from .counts import Counts
-from .entries import Runs, Scope, WindowFacts
+from .entries import Runs, WindowFacts
+from .faults import Scope
 from .parallel import share_out, threads_for
 from .tables import TableReader, TableWindow
 
