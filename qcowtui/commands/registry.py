@@ -60,7 +60,7 @@ _VIEW = (
     Command(
         "view.order", "view", "host file or guest disk",
         "Draw the map in the order of the file, or of the disk the guest sees.",
-        ("v",), Scope.DASHBOARD, "toggle_order", "host/guest", when.needs_map,
+        ("v",), Scope.DASHBOARD, "toggle_order", "host/guest", when.needs_both_maps,
     ),
     Command(
         "view.zoom_pane", "view", "zoom the pane",
@@ -121,6 +121,11 @@ _VIEW = (
         "view.inspector", "view", "inspector",
         "Show who owns the selected cluster, and its bytes.",
         ("8", "i"), Scope.DASHBOARD, "show('inspector')", "inspect", when.needs_selection,
+    ),
+    Command(
+        "view.differences", "view", "differences",
+        "Show the ranges in which the two compared states differ.",
+        ("9",), Scope.DASHBOARD, "show('differences')", "", when.needs_two_states,
     ),
 )  # fmt: skip
 

@@ -27,6 +27,8 @@ _LABELS: Final = {
     SAME: "the same",
     DIFFERENT: "different",
 }
+#: Ranges that are kept one by one; the map has them all.
+MAX_LISTED: Final = 10_000
 #: Clusters that are marked at a time.
 _WINDOW: Final = 1 << 20
 
@@ -44,6 +46,8 @@ class DiffMap:
         self.pyramid = ClassPyramid(clusters)
         self.differing = 0
         self.ranges = 0
+        #: The first ranges, (start, length) in bytes.
+        self.listed: list[tuple[int, int]] = []
 
     @property
     def title(self) -> str:
@@ -61,6 +65,8 @@ class DiffMap:
         """Mark ranges of guest bytes, ascending."""
         self.differing += int(length.sum())
         self.ranges += len(start)
+        room = MAX_LISTED - len(self.listed)
+        self.listed += zip(start[:room].tolist(), length[:room].tolist(), strict=True)
         if not len(start):
             return
         first = start // self.cluster_size

@@ -125,6 +125,11 @@ class Pane(Vertical, can_focus=True):
         """Show only what matches ``text`` (everything when it is empty)."""
 
     @property
+    def states_to_compare(self) -> tuple[str, str] | None:
+        """What a comparison asked for in this pane proposes; None: anything."""
+        return None
+
+    @property
     def focus_target(self) -> Widget:
         """The widget that gets the focus when the pane is asked to take it."""
         for child in self.query("*"):

@@ -45,6 +45,7 @@ PANES: tuple[PaneEntry, ...] = (
     PaneEntry("findings", 6, "findings", "FindingsPane", "Findings", "left"),
     PaneEntry("fragmentation", 7, "fragmentation", "FragmentationPane", "Frag", "view"),
     PaneEntry("inspector", 8, "inspector", "InspectorPane", "Inspect", "view"),
+    PaneEntry("differences", 9, "differences", "DifferencesPane", "Diff", "view"),
 )
 
 

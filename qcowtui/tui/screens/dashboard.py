@@ -43,22 +43,34 @@ class Dashboard(WorkingScreen):
 
     def action_compare(self) -> None:
         """Ask for two states and draw where they differ."""
-        self._ask_state("Compare which state?", state_choices(self.session), self._ask_other)
+        pane = self.focused_pane
+        one, other = (None if pane is None else pane.states_to_compare) or ("", "")
+        choices = state_choices(self.session)
+        self._ask_state(
+            "Compare which state?", choices, one, lambda picked: self._ask_other(picked, other)
+        )
 
-    def _ask_other(self, one: str) -> None:
+    def _ask_other(self, one: str, proposed: str) -> None:
         others = tuple(choice for choice in state_choices(self.session) if choice.key != one)
         name = state_words(self.session, one)
-        self._ask_state(f"{name}: compare with?", others, lambda other: self._compare(one, other))
+        self._ask_state(
+            f"{name}: compare with?", others, proposed, lambda other: self._compare(one, other)
+        )
 
     def _ask_state(
-        self, title: str, choices: tuple[StateChoice, ...], then: Callable[[str], None]
+        self,
+        title: str,
+        choices: tuple[StateChoice, ...],
+        proposed: str,
+        then: Callable[[str], None],
     ) -> None:
         def answered(key: str | None) -> None:
             if key is not None:
                 then(key)
 
         answers = [Answer(*choice) for choice in choices]
-        self.app.push_screen(QuestionScreen(title, "", answers), answered)
+        first = next((at for at, choice in enumerate(choices) if choice.key == proposed), 0)
+        self.app.push_screen(QuestionScreen(title, "", answers, first), answered)
 
     @on(Pane.Compare)
     def _pane_compares(self, event: Pane.Compare) -> None:

@@ -1,0 +1,92 @@
+"""The differences between two states, one row for each range of the guest disk."""
+
+from __future__ import annotations
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.content import Content
+from textual.widgets import Static
+
+from ...views.diff_view import DiffView, diff_view, more_words
+from ...views.selection import Selection, select_guest
+from ...views.session import Part, Session
+from ...views.tones import Tone
+from ...views.units import size
+from ..widgets.virtual_list import Column, VirtualList
+from .toned import Rows, TonedPane, content
+
+_COLUMNS = (
+    Column("From", 9, "right"),
+    Column("Guest range", 25),
+    Column("Size", 9, "right"),
+    Column(""),
+)
+
+
+class DifferencesPane(TonedPane):
+    """A summary, and the ranges that differ."""
+
+    TITLE = "Differences"
+    TAB = "Diff"
+    PARTS = frozenset({Part.DIFF})
+    HELP = (
+        "Where two states of the disk differ: two of the present disk, the snapshots, and the "
+        "layers of the backing chain that are open. d picks them, and so does enter on a layer "
+        "of the chain. The map shows the same ranges; n and N go through them there.\n\n"
+        "The tables are compared, not the data: a cluster that both states take from the same "
+        "place is equal, anything else counts as different, even if it was rewritten with the "
+        "same bytes. Enter shows a range on the map; ◂ marks the one the selected cluster is in."
+    )
+    DEFAULT_CSS = """
+    DifferencesPane > .summary { height: auto; margin-bottom: 1; }
+    """
+
+    def __init__(self, session: Session, number: int | None = None, *, id: str) -> None:
+        super().__init__(session, number, id=id)
+        self._found = DiffView("", "")
+
+    def compose(self) -> ComposeResult:
+        yield Static(classes="summary", markup=False)
+        yield VirtualList(_COLUMNS, Rows(lambda: len(self._found.rows), self._cells), empty="")
+
+    def on_mount(self) -> None:
+        self.repaint()
+
+    def part_changed(self, part: Part) -> None:
+        if part is Part.IMAGE or part in self.PARTS:
+            self.repaint()
+
+    def selection_changed(self, selection: Selection) -> None:
+        self.listing.data_changed()
+
+    @property
+    def listing(self) -> VirtualList:
+        return self.query_one(VirtualList)
+
+    def repaint(self) -> None:
+        found = self._found = diff_view(self.session)
+        lines = [content((found.title, Tone.STRONG))] if found.title else []
+        lines.append(content((found.verdict, found.tone)))
+        if found.unlisted:
+            lines.append(content((more_words(found), Tone.MUTED)))
+        self.query_one(".summary", Static).update(Content("\n").join(lines))
+        self.listing.data_changed()
+
+    def _cells(self, index: int) -> list[Text]:
+        row = self._found.rows[index]
+        guest = self.session.selection.guest_offset
+        inside = guest is not None and row.start <= guest < row.start + row.length
+        return [
+            self.words((size(row.start), Tone.MUTED)),
+            self.words(row.words),
+            self.words(size(row.length)),
+            self.words("◂" if inside else ""),
+        ]
+
+    def on_virtual_list_highlighted(self, event: VirtualList.Highlighted) -> None:
+        event.stop()
+
+    def on_virtual_list_activated(self, event: VirtualList.Activated) -> None:
+        event.stop()
+        row = self._found.rows[event.index]
+        self.post_message(self.Jump(select_guest(row.start), show=True))
