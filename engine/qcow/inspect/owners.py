@@ -357,7 +357,9 @@ class _Scan:
         if self.publish is not None:
             self.publish(first, classes)
         if self.publish_counts is not None:
-            self.publish_counts(first, np.minimum(on_disk, 65535).astype(np.uint16), mismatch)
+            # A narrow type cannot be compared with the largest uint16, and need not be.
+            narrow = on_disk if on_disk.itemsize <= 2 else np.minimum(on_disk, 65535)
+            self.publish_counts(first, narrow.astype(np.uint16), mismatch)
         used = np.flatnonzero((counted != 0) | (referred != 0))
         return first + int(used[-1]) + 1 if len(used) else 0
 

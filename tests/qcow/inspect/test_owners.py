@@ -159,6 +159,24 @@ def test_everything_is_published_while_the_scan_runs(tmp_path: Path) -> None:
             assert references_to(image, cluster).total == count
 
 
+@pytest.mark.parametrize("width", [1, 8, 16, 32, 64])
+def test_counts_of_every_width_are_published(tmp_path: Path, width: int) -> None:
+    path = tmp_path / "image.qcow2"
+    qemu_img("create", "-q", "-f", "qcow2", "-o", f"refcount_bits={width}", path, "64M")
+    qemu_io(path, "write 0 1M")
+    counted: dict[int, int] = {}
+
+    def publish_counts(first: int, part: np.ndarray, mismatch: np.ndarray) -> None:
+        assert part.dtype == np.uint16
+        assert not mismatch.any()
+        counted.update(enumerate(part.tolist(), first))
+
+    with qcow.open(path) as image:
+        assert isinstance(image, Image)
+        owners = scan_owners(image, publish_counts=publish_counts)
+    assert [counted[cluster] for cluster in range(owners.image_end)] == [1] * owners.image_end
+
+
 def test_the_scan_can_be_cancelled(tmp_path: Path) -> None:
     path = small_builder().write(tmp_path / "image.qcow2")
     token = CancelToken()
