@@ -8,9 +8,9 @@ from ...image.image import Image
 from ...image.refcounts import refcount_of
 from ...layout.constants import OFLAG_COPIED
 from ...layout.geometry import Geometry
-from ...layout.tables import I64
+from ...layout.tables import I64, OFFSETS, U64
 from . import kinds as K
-from .claims import Owned, owner_names
+from .claims import Claims, Collisions, Owner, owner_names
 from .codes import CAUSE, CAUSE_OVERLAP, ONE, TRUE_ONE, UNKNOWN
 from .collect import MAX_EXAMPLES, Collector, EntryRuns, runs_of
 from .counts import Counts
@@ -18,60 +18,64 @@ from .l1 import ACTIVE, ActiveL1
 from .second_look import KIND_OF_CAUSE
 from .tables import L2TableSet
 
+#: Tables looked at together.
+_PIECE = 1 << 19
+
 
 def mark_collisions(
-    colliding: I64, owned: Owned, counts: Counts, mismatched: int, collector: Collector
+    double: Collisions, counts: Counts, mismatched: int, collector: Collector
 ) -> None:
     """Report metadata clusters with a second owner and let it be looked up.
 
     ``mismatched`` of them were counted already, because their refcounts do not fit.
     """
-    if not len(colliding):
+    clusters = double.cluster
+    if not len(clusters):
         return
-    masks = owned.owners[np.searchsorted(owned.cluster, colliding)]
-    collector.totals(extra_corruptions=len(colliding) - mismatched)
+    collector.totals(extra_corruptions=len(clusters) - mismatched)
     collector.add(
         K.OVERLAP,
-        len(colliding),
-        hosts=runs_of(colliding),
+        len(clusters),
+        hosts=runs_of(clusters),
         examples=[
             (cluster, f"cluster {cluster}: {', '.join(owner_names(mask))}")
             for cluster, mask in zip(
-                colliding[:MAX_EXAMPLES].tolist(), masks[:MAX_EXAMPLES].tolist(), strict=True
+                clusters[:MAX_EXAMPLES].tolist(), double.owners[:MAX_EXAMPLES].tolist(), strict=True
             )
         ],
     )
-    for mask in np.unique(masks).tolist():
+    for mask in np.unique(double.owners).tolist():
         for name in owner_names(mask):
             collector.add(K.OVERLAP, 0, note=f"the {name}")
-    counts.mark(colliding, CAUSE_OVERLAP, CAUSE)
+    counts.mark(clusters, CAUSE_OVERLAP, CAUSE)
 
 
-def name_metadata(owned: Owned, counts: Counts, collector: Collector) -> None:
+def name_metadata(claims: Claims, counts: Counts, collector: Collector) -> None:
     """Say which structures lie in clusters with wrong refcounts."""
-    causes = counts.codes_at(owned.cluster) & CAUSE
-    for cause, kind in KIND_OF_CAUSE.items():
-        if cause == CAUSE_OVERLAP:
+    for piece in claims.pieces():
+        causes = counts.codes_at(piece.cluster) & CAUSE
+        if not causes.any():
             continue
-        where = causes == cause
-        if where.any():
-            for mask in np.unique(owned.owners[where]).tolist():
-                for name in owner_names(mask):
-                    collector.add(kind, 0, note=f"the {name}")
+        for cause, kind in KIND_OF_CAUSE.items():
+            if cause != CAUSE_OVERLAP:
+                for owner in np.unique(piece.owner[causes == cause]).tolist():
+                    collector.add(kind, 0, note=f"the {Owner(owner).label}")
 
 
 def name_tables(
     tables: L2TableSet, counts: Counts, geometry: Geometry, collector: Collector
 ) -> None:
     """What an L2 table in a cluster with a wrong refcount maps is at risk as a whole."""
-    causes = counts.codes_at(tables.offset >> geometry.cluster_bits) & CAUSE
-    if not causes.any():
-        return
-    for cause, kind in KIND_OF_CAUSE.items():
-        offsets = tables.offset[causes == cause]
-        if len(offsets):
-            whole = np.full(len(offsets), geometry.l2_entries, dtype=np.int64)
-            collector.add(kind, 0, entries=EntryRuns(offsets, np.zeros_like(whole), whole))
+    for at in range(0, len(tables.offset), _PIECE):
+        offsets = tables.offset[at : at + _PIECE]
+        causes = counts.codes_at(offsets >> geometry.cluster_bits) & CAUSE
+        if not causes.any():
+            continue
+        for cause, kind in KIND_OF_CAUSE.items():
+            mine = offsets[causes == cause]
+            if len(mine):
+                whole = np.full(len(mine), geometry.l2_entries, dtype=np.int64)
+                collector.add(kind, 0, entries=EntryRuns(mine, np.zeros_like(whole), whole))
 
 
 def compare_l1_flags(
@@ -84,13 +88,33 @@ def compare_l1_flags(
     last: bool,
 ) -> None:
     """COPIED of active L1 entries against the refcounts of their L2 tables."""
-    clusters = active.offset >> geometry.cluster_bits
-    mine = clusters >= counts.low
-    if not last:
-        mine &= clusters < counts.high
-    if not mine.any():
-        return
-    index, entries, clusters = active.number[mine], active.entry[mine], clusters[mine]
+    for at in range(0, len(active.number), _PIECE):
+        number, entry = active.number[at : at + _PIECE], active.entry[at : at + _PIECE]
+        cluster = ((entry & OFFSETS) >> np.uint64(geometry.cluster_bits)).astype(np.int64)
+        mine = cluster >= counts.low
+        if not last:
+            mine &= cluster < counts.high
+        if mine.any():
+            _compare_l1_flags(
+                image,
+                geometry,
+                number[mine].astype(np.int64),
+                entry[mine],
+                cluster[mine],
+                counts,
+                collector,
+            )
+
+
+def _compare_l1_flags(
+    image: Image,
+    geometry: Geometry,
+    index: I64,
+    entries: U64,
+    clusters: I64,
+    counts: Counts,
+    collector: Collector,
+) -> None:
     codes = counts.codes_at(clusters)
     copied = entries >= np.uint64(OFLAG_COPIED)
     wrong = (copied != (codes & ONE != 0)) & (codes & UNKNOWN == 0)

@@ -80,9 +80,8 @@ def judge_table(
 
 
 def claim_blocks(blocks: RefcountBlocks, claims: Claims) -> None:
-    claims.clusters(
-        Owner.REFCOUNT_BLOCK, blocks.cluster, np.ones(len(blocks.cluster), dtype=np.int64)
-    )
+    once = np.ones(len(blocks.cluster), dtype=np.int64)
+    claims.clusters(Owner.REFCOUNT_BLOCK, blocks.cluster, once)
 
 
 def judge_sharing(
@@ -98,6 +97,8 @@ def judge_sharing(
     ``references``: all references to the cluster of each block.  ``inside``: the blocks they are
     known for.  QEMU counts the blocks one after the other and looks at the sum so far.
     """
+    # A block with one reference in all has no other owner.
+    inside = inside & (references != 1)
     index, clusters, found = blocks.place[inside], blocks.cluster[inside], references[inside]
     if not len(index):
         return

@@ -12,12 +12,12 @@ from ...image.image import Image
 from ...jobs import CancelToken, ProgressCallback, Throttle
 from ...layout.constants import REFCOUNT_TABLE_OFFSET_MASK
 from ...layout.geometry import Geometry
-from ...layout.tables import I64, U64
+from ...layout.tables import U64
 from . import kinds as K
 from . import structures
 from .aftermath import compare_l1_flags, mark_collisions, name_metadata, name_tables
 from .blocks import RefcountBlocks, claim_blocks, judge_sharing, judge_table, read_table
-from .claims import Claims, Owned, Owner, colliding
+from .claims import Claims, Owner
 from .collect import Collector
 from .compare import Comparison, Expectations
 from .counts import Counts, SparseCounts
@@ -98,7 +98,7 @@ class Checker:
         tables = self._l1.tables
         self._claim_tables(tables)
         held = self.data.holds(tables.offset, geometry.cluster_size)
-        self.windows = table_windows(L2TableSet(*(column[held] for column in tables)), geometry)
+        self.windows = table_windows(tables.take(held), geometry)
         self.facts = [WindowFacts()] * len(self.windows)
         limit = self._limit()
         self._scope = Scope(geometry, self.space, image.header.has_data_file, limit)
@@ -112,10 +112,12 @@ class Checker:
     # -- the references ---------------------------------------------------------------------------
 
     def _claim_tables(self, tables: L2TableSet) -> None:
-        clusters = tables.offset >> self._geometry.cluster_bits
-        self._claims.clusters(Owner.L2, clusters, tables.times)
+        bits = self._geometry.cluster_bits
+        self._claims.clusters(Owner.L2, tables.offset, tables.times, bits)
         split = tables.offset & (self._geometry.cluster_size - 1) != 0
-        self._claims.clusters(Owner.L2, clusters[split] + 1, tables.times[split])
+        if split.any():
+            behind = tables.offset[split] + self._geometry.cluster_size
+            self._claims.clusters(Owner.L2, behind, tables.times[split], bits)
 
     def _limit(self) -> int:
         """Clusters to keep counts for: a little more than the file has.
@@ -132,7 +134,6 @@ class Checker:
 
     def _count(self, planned: list[Turn]) -> None:
         limit = planned[-1].high
-        self._owned: Owned | None = None
         self._blocks: RefcountBlocks | None = None
         comparison: Comparison | None = None
         while planned:
@@ -182,14 +183,13 @@ class Checker:
         self.allocated = sum(walk.allocated for walk in walks)
         self.fragmented = sum(walk.fragmented for walk in walks)
         self.compressed = sum(walk.compressed for walk in walks)
-        self._spill = self._claims.spill + sum(walk.spill for walk in walks)
+        self._spill = self._claims.spill() + sum(walk.spill for walk in walks)
         # A structure that ends just behind the end makes QEMU count one cluster more.
         self.end = self.space.clusters + (1 if self._spill else 0)
         self._blocks = judge_table(
             self._image, self._geometry, self._table, self.end, self.collector
         )
         claim_blocks(self._blocks, self._claims)
-        self._owned = self._claims.owned()
 
     def _unreadable(self, offsets: list[int]) -> None:
         for offset in offsets:
@@ -201,15 +201,22 @@ class Checker:
     # -- the comparison ---------------------------------------------------------------------------
 
     def _compare(self, turn: Turn, counts: Counts) -> Comparison:
-        assert self._owned is not None
         assert self._blocks is not None
         image = self._image
         if self._spill:
             where = counts.positions(self.space.clusters, self.space.clusters + 1)
             counts.values[where] = self._spill
-        double = self._collisions(turn, counts, self._owned, self._blocks)
+        double = self._claims.collisions(counts, self.end)
+        judge_sharing(
+            self._blocks,
+            counts.at(self._blocks.cluster),
+            (self._blocks.cluster >= turn.low) & (self._blocks.cluster < turn.high),
+            self._geometry,
+            image.header.refcount_table_offset,
+            self.collector,
+        )
         expected = Expectations(
-            self._geometry, self.end, image.header.dirty, double, self._stale_bitmaps
+            self._geometry, self.end, image.header.dirty, double.cluster, self._stale_bitmaps
         )
         comparison = Comparison(expected, self.collector)
         tell = self._reached
@@ -218,8 +225,8 @@ class Checker:
         else:
             compare_dense(image, self._table, counts, comparison, tell)
         self.highest = max(self.highest, comparison.highest)
-        mark_collisions(double, self._owned, counts, comparison.mismatched, self.collector)
-        name_metadata(self._owned, counts, self.collector)
+        mark_collisions(double, counts, comparison.mismatched, self.collector)
+        name_metadata(self._claims, counts, self.collector)
         name_tables(self._l1.tables, counts, self._geometry, self.collector)
         compare_l1_flags(
             image, self._geometry, self._l1.active, counts, self.collector, last=turn.last
@@ -227,21 +234,6 @@ class Checker:
         look = SecondLook(image, self._scope, counts, self.collector, last=turn.last)
         look.run(self.windows, self.facts, self._between("comparing flags", self.windows))
         return comparison
-
-    def _collisions(self, turn: Turn, counts: Counts, owned: Owned, blocks: RefcountBlocks) -> I64:
-        """The metadata clusters of this turn that have a second owner, ascending."""
-        inside = (owned.cluster >= turn.low) & (owned.cluster < min(turn.high, self.end))
-        mine = Owned(*(column[inside] for column in owned))
-        double = mine.cluster[colliding(mine, counts.at(mine.cluster))]
-        judge_sharing(
-            blocks,
-            counts.at(blocks.cluster),
-            (blocks.cluster >= turn.low) & (blocks.cluster < turn.high),
-            self._geometry,
-            self._image.header.refcount_table_offset,
-            self.collector,
-        )
-        return double
 
     def _reached(self, cluster: int) -> None:
         self.check_cancel()

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...layout.tables import I64
 from . import kinds as K
 from .collect import Collector, exceeding
-from .counts import Adder
+from .counts import Adder, Counts
 from .space import HostSpace
 
-#: Clusters that the sizes of small structures may claim in all; nothing real comes close.
-_MAX_CLAIMED = 1 << 22
+#: Clusters that the sizes of small structures may claim in all, however little the file holds.
+_LEAST_CLAIMED = 1 << 21
+#: Claims handled at a time.
+_PIECE = 1 << 19
 
 
 class Owner(IntEnum):
@@ -53,32 +55,32 @@ _LABELS = (
 )
 
 
-class Owned(NamedTuple):
-    """Metadata clusters, ascending, one row for each cluster.
-
-    ``cluster`` int64.  ``owners``: bit mask of :class:`Owner`, int64.  ``structures``: how many
-    structures hold it (an L2 table that several states share is one).  ``times``: references.
-    """
+class Piece(NamedTuple):
+    """Claimed clusters, one row for each claim: int64[n] ``cluster``, ``owner`` (:class:`Owner`)
+    and ``times``, the references that belong to the claim."""
 
     cluster: I64
-    owners: I64
-    structures: I64
+    owner: I64
     times: I64
 
 
-class Claims:
-    """Collects the clusters of metadata structures and adds them to the references.
+class Collisions(NamedTuple):
+    """Metadata clusters with a second owner, ascending: int64[n] ``cluster``, and ``owners``, a bit
+    mask of :class:`Owner`."""
 
-    ``spill``: references to the cluster just behind the last one of the file, which QEMU counts for
-    structures that end less than a cluster behind the end.
-    """
+    cluster: I64
+    owners: I64
+
+
+class Claims:
+    """Collects the clusters of metadata structures."""
 
     def __init__(self, space: HostSpace, collector: Collector) -> None:
         self._space = space
         self._collector = collector
         self._runs: list[tuple[int, int, int]] = []  # first cluster, stop, owner
-        self._parts: list[tuple[I64, Owner, I64]] = []
-        self._claimed = 0
+        self._parts: list[tuple[Owner, I64, int, I64]] = []  # owner, numbers, shift, times
+        self._left = max(_LEAST_CLAIMED, space.present >> 6)
 
     def region(self, owner: Owner, offset: int, size: int) -> bool:
         """A structure of ``size`` bytes at ``offset``.
@@ -97,61 +99,64 @@ class Claims:
             )
             return False
         first, stop = self._space.run(offset, size)
-        if self._claimed + stop - first > _MAX_CLAIMED:
+        if stop - first > self._left:
             self._collector.totals(check_errors=1)
             self._collector.add(K.TOO_LARGE, place=(offset, size), note=f"the {owner.label}")
             return False
-        self._claimed += stop - first
+        self._left -= stop - first
         self._runs.append((first, stop, owner))
         return True
 
-    def clusters(self, owner: Owner, clusters: I64, times: I64) -> None:
-        """Clusters that are one structure each, with ``times`` references."""
-        if len(clusters):
-            self._parts.append((clusters, owner, times))
+    def clusters(self, owner: Owner, numbers: I64, times: I64, shift: int = 0) -> None:
+        """Clusters ``numbers >> shift``; each is one structure with ``times`` references."""
+        if len(numbers):
+            self._parts.append((owner, numbers, shift, times))
+
+    def pieces(self) -> Iterator[Piece]:
+        """Everything claimed, in bounded pieces and no order."""
+        runs = np.array(self._runs, dtype=np.int64).reshape(-1, 3)
+        ends = np.cumsum(runs[:, 1] - runs[:, 0])
+        total = int(ends[-1]) if len(ends) else 0
+        for at in range(0, total, _PIECE):
+            row = np.arange(at, min(total, at + _PIECE), dtype=np.int64)
+            which = np.searchsorted(ends, row, side="right")
+            # Rows count backwards from the end of their run.
+            cluster = runs[which, 1] - (ends[which] - row)
+            yield Piece(cluster, runs[which, 2], np.ones_like(row))
+        for owner, numbers, shift, times in self._parts:
+            for at in range(0, len(numbers), _PIECE):
+                cluster = numbers[at : at + _PIECE] >> shift
+                yield Piece(cluster, np.full_like(cluster, owner), times[at : at + _PIECE])
 
     def add_to(self, adder: Adder) -> None:
         """Add the references of everything claimed."""
-        clusters, _, times = self._flat()
-        for number in np.unique(times).tolist():
-            adder.many(clusters[times == number], number)
+        for piece in self.pieces():
+            for number in np.unique(piece.times).tolist():
+                adder.many(piece.cluster[piece.times == number], number)
 
-    @property
     def spill(self) -> int:
-        clusters, _, times = self._flat()
-        return int(times[clusters >= self._space.clusters].sum())
+        """References to the cluster just behind the last one of the file.
 
-    def owned(self) -> Owned:
-        clusters, owners, times = self._flat()
-        order = np.argsort(clusters, kind="stable")
-        clusters = clusters[order]
-        heads = np.flatnonzero(np.diff(clusters, prepend=-1))
-        return Owned(
-            clusters[heads],
-            np.bitwise_or.reduceat(np.int64(1) << owners[order], heads),
-            np.diff(heads, append=len(clusters)),
-            np.add.reduceat(times[order], heads),
-        )
+        QEMU counts them for structures of which less than a cluster is missing.
+        """
+        end = self._space.clusters
+        return sum(int(p.times[p.cluster >= end].sum()) for p in self.pieces())
 
-    def _flat(self) -> tuple[I64, I64, I64]:
-        """(cluster, owner, references) of everything claimed, in no order."""
-        runs = np.array(self._runs, dtype=np.int64).reshape(-1, 3)
-        counts = runs[:, 1] - runs[:, 0]
-        before = np.cumsum(counts) - counts
-        inside = np.arange(int(counts.sum()), dtype=np.int64) - np.repeat(before, counts)
-        clusters = [np.repeat(runs[:, 0], counts) + inside]
-        owners = [np.repeat(runs[:, 2], counts)]
-        times = [np.ones(len(inside), dtype=np.int64)]
-        for part, owner, references in self._parts:
-            clusters.append(part)
-            owners.append(np.full(len(part), owner, dtype=np.int64))
-            times.append(references)
-        return np.concatenate(clusters), np.concatenate(owners), np.concatenate(times)
-
-
-def colliding(owned: Owned, references: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """bool[n]: which metadata clusters have a second owner, given all references to each."""
-    return (owned.structures > 1) | (references > owned.times.astype(np.uint64))
+    def collisions(self, counts: Counts, end: int) -> Collisions:
+        """The claimed clusters before ``end`` that more refers to than the claim itself."""
+        found: list[tuple[I64, I64]] = []
+        for piece in self.pieces():
+            inside = (piece.cluster >= counts.low) & (piece.cluster < min(counts.high, end))
+            piece = Piece(*(column[inside] for column in piece))
+            more = counts.at(piece.cluster) > piece.times.astype(np.uint64)
+            found.append((piece.cluster[more], np.int64(1) << piece.owner[more]))
+        cluster, owners = (np.concatenate(column) for column in zip(*found, strict=True))
+        order = np.argsort(cluster, kind="stable")
+        cluster = cluster[order]
+        heads = np.flatnonzero(np.diff(cluster, prepend=-1))
+        if len(heads):
+            owners = np.bitwise_or.reduceat(owners[order], heads)
+        return Collisions(cluster[heads], owners)
 
 
 def owner_names(mask: int) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...findings import FindingKind
 from ...image.image import Image
@@ -29,11 +30,10 @@ _COPIED = np.uint64(OFLAG_COPIED)
 class ActiveL1(NamedTuple):
     """The entries of the active L1 table that have an offset.
 
-    ``number`` (in the table), ``offset``: int64.  ``entry``: uint64, native.
+    ``number``: int32, in the table.  ``entry``: uint64, native.
     """
 
-    number: I64
-    offset: I64
+    number: NDArray[np.int32]
     entry: U64
 
 
@@ -108,9 +108,9 @@ class _Judge:
 
     def active(self) -> ActiveL1:
         if not self._active:
-            none = np.zeros(0, dtype=np.int64)
-            return ActiveL1(none, none, np.zeros(0, dtype=np.uint64))
-        return ActiveL1(*(np.concatenate(column) for column in zip(*self._active, strict=True)))
+            return ActiveL1(np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.uint64))
+        number = np.concatenate([part.number for part in self._active])
+        return ActiveL1(number, np.concatenate([part.entry for part in self._active]))
 
     def take(self, words: Words) -> None:
         values = words.values
@@ -136,9 +136,9 @@ class _Judge:
         own = words.owner == ACTIVE
         used = own & (offsets != 0)
         if used.any():
-            self._active.append(ActiveL1(words.number[used], offsets[used], values[used]))
+            self._active.append(ActiveL1(words.number[used].astype(np.int32), values[used]))
         inside = offsets < self._space.length
-        self.tally.add(offsets[inside], words.times[inside], own[inside].astype(np.int64))
+        self.tally.add(offsets[inside], words.times[inside], own[inside].astype(np.int32))
 
     def _places(self, words: Words, offsets: I64) -> None:
         size = self._geometry.cluster_size

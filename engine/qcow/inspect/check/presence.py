@@ -13,6 +13,8 @@ from .space import HostSpace
 
 #: Holes up to this many bytes in all are simply read: that is faster than finding them.
 _SLACK = 64 << 20
+#: Offsets looked up together.
+_AT_ONCE = 1 << 18
 
 
 class DataMap:
@@ -33,11 +35,13 @@ class DataMap:
         starts, ends = self._load()
         if not len(starts):
             return np.zeros(len(offsets), dtype=bool)
-        following = np.searchsorted(ends, offsets, side="right")
-        inside = following < len(starts)
-        held: NDArray[np.bool_] = inside & (
-            starts[np.minimum(following, len(starts) - 1)] < offsets + piece
-        )
+        held = np.zeros(len(offsets), dtype=bool)
+        for at in range(0, len(offsets), _AT_ONCE):
+            part = offsets[at : at + _AT_ONCE]
+            following = np.searchsorted(ends, part, side="right")
+            inside = following < len(starts)
+            following[~inside] = 0
+            held[at : at + _AT_ONCE] = inside & (starts[following] < part + piece)
         return held
 
     def pieces(self, offset: int, length: int, total: int) -> Iterator[tuple[int, int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,20 +12,24 @@ from ...layout.geometry import Geometry
 from ...layout.tables import I64, U64
 from ...storage.base import Storage
 
+I32 = NDArray[np.int32]
 #: Bytes of L2 tables that are looked at together (at least one table).
 WINDOW_BYTES = 1 << 20
 
 
 class L2TableSet(NamedTuple):
-    """int64 arrays of one length, ascending by ``offset``.
+    """Arrays of one length, ascending by ``offset``.
 
-    ``offset``: host bytes.  ``times``: how many L1 entries of all states refer to the table.
-    ``active``: how many of them are in the active L1 table.
+    ``offset``: int64, host bytes.  ``times``: int64, how many L1 entries of all states refer to the
+    table.  ``active``: int32, how many of them are in the active L1 table.
     """
 
     offset: I64
     times: I64
-    active: I64
+    active: I32
+
+    def take(self, which: NDArray[np.bool_]) -> L2TableSet:
+        return L2TableSet(self.offset[which], self.times[which], self.active[which])
 
 
 class TableWindow(NamedTuple):
@@ -43,40 +47,41 @@ class TableTally:
     _FOLD = 1 << 21
 
     def __init__(self) -> None:
-        self._parts: list[tuple[I64, I64, I64]] = []
+        self._columns: tuple[list[NDArray[Any]], ...] = ([], [], [])
         self._pending = 0
 
-    def add(self, offsets: I64, times: I64, active: I64) -> None:
+    def add(self, offsets: I64, times: I64, active: I32) -> None:
         """``times`` and ``active`` references to each of ``offsets`` (any order, repeats)."""
         if not len(offsets):
             return
-        self._parts.append((offsets, times, active))
+        for column, part in zip(self._columns, (offsets, times, active), strict=True):
+            column.append(part)
         self._pending += len(offsets)
         if self._pending > self._FOLD:
             self._fold()
-            self._pending = len(self._parts[0][0]) // 2
+            self._pending = len(self._columns[0][0]) // 2
 
     def result(self) -> L2TableSet:
-        if not self._parts:
+        if not self._columns[0]:
             none = np.zeros(0, dtype=np.int64)
-            return L2TableSet(none, none, none)
+            return L2TableSet(none, none, none.astype(np.int32))
         self._fold()
-        return L2TableSet(*self._parts[0])
+        return L2TableSet(self._columns[0][0], self._columns[1][0], self._columns[2][0])
 
     def _fold(self) -> None:
-        offsets, times, active = (
-            np.concatenate([part[column] for part in self._parts]) for column in range(3)
-        )
-        order = np.argsort(offsets, kind="stable")
-        offsets = offsets[order]
-        heads = np.flatnonzero(np.diff(offsets, prepend=offsets[0] - 1))
-        self._parts = [
-            (
-                offsets[heads],
-                np.add.reduceat(times[order], heads),
-                np.add.reduceat(active[order], heads),
-            )
-        ]
+        # Column by column, so that not all of them are there twice.
+        offsets, times, active = self._columns
+        joined = np.concatenate(offsets)
+        offsets.clear()
+        order = np.argsort(joined, kind="stable")
+        joined = joined[order]
+        heads = np.flatnonzero(np.diff(joined, prepend=joined[0] - 1))
+        offsets.append(joined[heads])
+        del joined
+        for column in (times, active):
+            whole = np.concatenate(column)
+            column.clear()
+            column.append(np.add.reduceat(whole[order], heads, dtype=whole.dtype))
 
 
 def table_windows(tables: L2TableSet, geometry: Geometry) -> list[TableWindow]:
@@ -86,7 +91,7 @@ def table_windows(tables: L2TableSet, geometry: Geometry) -> list[TableWindow]:
     if not len(tables.offset):
         return found
     order = np.lexsort((tables.offset, tables.active, tables.times))
-    offsets, times, active = (column[order] for column in tables)
+    offsets, times, active = tables.offset[order], tables.times[order], tables.active[order]
     changes = np.flatnonzero(np.diff(times) | np.diff(active)) + 1
     starts = [0, *changes.tolist()]
     for start, stop in zip(starts, [*starts[1:], len(offsets)], strict=True):
