@@ -31,6 +31,13 @@ def needs_map(session: Session | None) -> str | None:
     return needs_image(session)
 
 
+def needs_both_maps(session: Session | None) -> str | None:
+    reason = needs_map(session)
+    if reason is None and session is not None and session.guest_map is None:
+        return session.failures.get(Part.GUEST_MAP, "The guest disk is not mapped yet.")
+    return reason
+
+
 def needs_problems(session: Session | None) -> str | None:
     reason = needs_map(session)
     if reason is not None or session is None or session.host_map is None:

@@ -51,7 +51,7 @@ _GO = (
     ),
     Command(
         "go.forward", "go", "forward",
-        "Undo a step back.",
+        "Go forward again after a step back.",
         ("right_square_bracket",), Scope.DASHBOARD, "jump_forward", "", when.can_go_forward,
     ),
 )  # fmt: skip

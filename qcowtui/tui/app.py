@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import PurePath
 from typing import ClassVar
 
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.binding import BindingType
 from textual.command import Provider
 from textual.screen import Screen
@@ -21,6 +21,7 @@ from ..commands.command import Scope
 from ..commands.keymap import Keymap, keymap_path, load_keymap
 from ..views.app_state import AppState, load_state, state_path
 from ..views.session import Session, open_with_grants
+from ._compat import CalmApp
 from .bindings import bindings_for, textual_keymap
 from .providers import CommandProvider
 from .screens.base import CommandScreen
@@ -30,7 +31,7 @@ from .screens.help import HelpScreen
 from .theme import THEMES, map_variables
 
 
-class QcowApp(App[int]):
+class QcowApp(CalmApp[int]):
     """Looks into disk images.  Returns what the check of the last image ends with."""
 
     TITLE = "qcowtui"
@@ -55,6 +56,7 @@ class QcowApp(App[int]):
         super().__init__()
         self.session = session
         self.set_class(ascii_only, "-ascii")
+        self.crash_log = state_path().with_name("crash.log")
         self.keymap: Keymap = load_keymap(keymap_path())
         self.state: AppState = load_state(state_path())
         for theme in THEMES:
@@ -106,6 +108,16 @@ class QcowApp(App[int]):
             return
         self.session = session
         self.push_screen(Dashboard(session))
+
+    def show_picker(self, folder: str) -> None:
+        """Leave the image on the screen for the list of images."""
+        from .screens.picker import PickerScreen
+
+        self.session = None
+        if any(isinstance(screen, PickerScreen) for screen in self.screen_stack):
+            self.pop_screen()
+        else:
+            self.switch_screen(PickerScreen(folder))
 
     # ---- commands
 

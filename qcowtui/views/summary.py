@@ -86,6 +86,8 @@ def cell_of(session: Session, selection: Selection) -> str:
 def verdict(session: Session) -> str:
     """What the check says, in a sentence for the line below; empty while there is none."""
     check = session.check
+    if session.qcow2 is None:
+        return "A raw image: no metadata that could be checked"
     if check is None:
         if session.state_of(Part.CHECK) is PartState.FAILED:
             return session.failures.get(Part.CHECK, "")

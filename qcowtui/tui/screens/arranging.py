@@ -48,14 +48,21 @@ class ArrangedScreen(CommandScreen):
         self._before = "map"  # where esc leads back to from a view
 
     def compose(self) -> ComposeResult:
+        # With the right classes from the start, nothing is styled twice before the first paint.
+        self.set_class(self.single, "-single")
+        self.set_class(not self.single, "-all")
+        front = entry(self._front).column
         yield TitleBar(id="title")
         yield TabLine(id="tabs")
         with Horizontal(id="body"):
             for column in ("left", "right"):
-                with Vertical(id=column, classes="column"):
+                classes = "column -front" if column == front else "column"
+                with Vertical(id=column, classes=classes):
                     for one in PANES:
                         if one.column == column:
-                            yield one.make(self.session)
+                            pane = one.make(self.session)
+                            pane.set_class(one.id == self._front, "-front")
+                            yield pane
             yield Vertical(id="view", classes="column")
         yield Static(id="too-small", markup=False)
         yield StatusLine(id="status")

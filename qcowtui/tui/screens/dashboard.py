@@ -39,6 +39,10 @@ class Dashboard(WorkingScreen):
         self.app.copy_to_clipboard(text)
         self.notify(text, title="Copied, if your terminal allows it", markup=False)
 
+    def action_open_another(self) -> None:
+        """Leave this image for the list of images."""
+        self.qcow_app.show_picker(os.path.dirname(os.path.abspath(self.session.path)))
+
     # ---- comparing states
 
     def action_compare(self) -> None:
