@@ -177,7 +177,7 @@ class Checker:
         adder = counts.adder()
         self._claims.add_to(adder)
         adder.finish()
-        return counts.settle()
+        return counts.settle() and self._spill <= np.iinfo(counts.values.dtype).max
 
     def _settle_first_walk(self, walks: list[EntryWalk]) -> None:
         self.allocated = sum(walk.allocated for walk in walks)

@@ -236,7 +236,12 @@ def _finding(
     guests, guests_cut = guest_ranges(image, geometry, group, users)
     hosts, hosts_cut = host_ranges(geometry, group)
     one, several = _WHAT[kind]
-    what = one if group.count == 1 else several.format(n=f"{group.count:,}")
+    what = several.format(n=f"{group.count:,}")
+    if group.count == 1:
+        what = one
+        if what.startswith("A cluster ") and len(hosts) == 1 and not group.places:
+            number = hosts[0].start >> geometry.cluster_bits
+            what = f"Cluster {number}{what.removeprefix('A cluster')}"
     if kind is K.REFCOUNT_HIGH and group.flags:
         kind = K.REFCOUNT_HIGH_COPIED
     if group.notes:

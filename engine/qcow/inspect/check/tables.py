@@ -54,8 +54,9 @@ class TableTally:
         """``times`` and ``active`` references to each of ``offsets`` (any order, repeats)."""
         if not len(offsets):
             return
-        for column, part in zip(self._columns, (offsets, times, active), strict=True):
-            column.append(part)
+        self._columns[0].append(offsets)
+        self._columns[1].append(times)
+        self._columns[2].append(active)
         self._pending += len(offsets)
         if self._pending > self._FOLD:
             self._fold()
@@ -73,6 +74,11 @@ class TableTally:
         offsets, times, active = self._columns
         joined = np.concatenate(offsets)
         offsets.clear()
+        if bool((joined[1:] > joined[:-1]).all()):
+            offsets.append(joined)
+            for column in (times, active):
+                column[:] = [np.concatenate(column)]
+            return
         order = np.argsort(joined, kind="stable")
         joined = joined[order]
         heads = np.flatnonzero(np.diff(joined, prepend=joined[0] - 1))
