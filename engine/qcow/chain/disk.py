@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from types import TracebackType
 from typing import TYPE_CHECKING
 
+from ..closing import Closing
 from ..disk import Extent, ExtentBatch, ExtentKind, extents_of
 from ..errors import NotFoundError
 from ..findings import Finding
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _ZEROS = (ExtentKind.UNALLOCATED, ExtentKind.ZERO, ExtentKind.ZERO_ALLOCATED)
 
 
-class Chain:
+class Chain(Closing):
     """A :class:`qcow.disk.Disk` over all layers, and the layers themselves.
 
     ``layers[0]`` is the top; the last may be one that was not opened.  Depth numbers in its map are
@@ -172,14 +172,3 @@ class Chain:
     def close(self) -> None:
         """Let go of the files that were opened for this chain; the top image stays open."""
         self._opened.close()
-
-    def __enter__(self) -> Chain:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

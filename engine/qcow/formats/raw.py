@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Final
 
+from ..closing import Closing
 from ..disk import ExtentBatch, ExtentKind
 from ..errors import UsageError
 from ..findings import Finding
@@ -14,7 +14,7 @@ from ..storage.base import Storage
 _BATCH = 1 << 16
 
 
-class RawImage:
+class RawImage(Closing):
     """A raw image.  Its disk is the file, rounded up to whole sectors with zeros."""
 
     format: Final = "raw"
@@ -84,14 +84,3 @@ class RawImage:
 
     def close(self) -> None:
         self.storage.close()
-
-    def __enter__(self) -> RawImage:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Final
 
+from ..closing import Closing
 from ..errors import EncryptedError, FormatError, GuestDataError, NotFoundError
 from ..findings import Finding, Severity
 from ..layout.bitmaps import BitmapEntry
@@ -33,7 +33,7 @@ class BackingReference:
     format: bytes | None
 
 
-class Image:
+class Image(Closing):
     """A qcow2 image that was opened read-only.
 
     Everything here comes from the header cluster, the snapshot table and the bitmap directory; the
@@ -171,14 +171,3 @@ class Image:
 
     def close(self) -> None:
         self.storage.close()
-
-    def __enter__(self) -> Image:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
