@@ -93,7 +93,8 @@ def _lines(verdict: _Verdict, *, everything: bool) -> list[str]:
     report = verdict.report
     word = "PASS" if verdict.passed else "FAIL"
     if report is None:
-        return [f"{word} {safe(verdict.path)}", *_wrapped("", verdict.error)]
+        rows = verdict.error.split("\n")
+        return [f"{word} {safe(verdict.path)}", *(f"    {row}" for row in rows)]
     total, failed = len(report.checks), len(report.failures)
     summary = plural(total, "check") if not failed else f"{failed} of {plural(total, 'check')}"
     lines = [f"{word} {safe(verdict.path)} ({report.format}, {summary})"]
@@ -106,7 +107,7 @@ def _lines(verdict: _Verdict, *, everything: bool) -> list[str]:
 
 def _wrapped(head: str, text: str) -> list[str]:
     return textwrap.wrap(
-        head + text.replace("\n", ". "),
+        head + text,
         96,
         initial_indent="    ",
         subsequent_indent="         ",

@@ -1,0 +1,1 @@
+"""The command line: its grammar, its spellings, and what each verb says."""
