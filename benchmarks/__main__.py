@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from . import rows
+from . import app, rows
 from .agreement import agree
 from .earlier import Earlier
 from .images.recipes import default_folder, ready
@@ -129,8 +129,9 @@ def main() -> int:
         row for row in ROWS if not options.only or any(part in row.name for part in options.only)
     ]
     with_info = not options.only or any(part in rows.INFO for part in options.only)
+    with_app = not options.only or any(part in rows.APP for part in options.only)
     if options.list:
-        print(*(row.name for row in ROWS), rows.INFO, sep="\n")
+        print(*(row.name for row in ROWS), rows.INFO, rows.APP, sep="\n")
         return 0
     for program in (OURS, "qemu-img"):
         if shutil.which(program) is None:
@@ -146,6 +147,11 @@ def main() -> int:
         lines.append(_measured(row, options.images, runs, earlier, options.fresh))
     if with_info:
         lines.append(_info(options.images, runs))
+    if with_app:
+        print("the app ...", file=sys.stderr)
+        map_image = ready(app.MAP_IMAGE, options.images)
+        huge_image = ready(app.HUGE_IMAGE, options.images)
+        lines.extend(app.lines(OURS, map_image, huge_image, runs))
     print(table(lines))
     return 0 if all(line.met for line in lines) else 1
 

@@ -45,6 +45,9 @@ ROWS = (
     Row("check-64t", "check, 64 TiB with 16 TiB allocated", "sparse-64t", _CHECK, peak=300 * MIB),
 )
 
+#: The rows of the app are in :mod:`benchmarks.app`.
+APP = "app"
+
 #: ``info`` has targets of its own: CPU time, and what it may not load.
 INFO = "info"
 INFO_IMAGE = "allocated-1t"
