@@ -46,6 +46,7 @@ class QcowApp(CalmApp[int]):
     COMMANDS: ClassVar[set[type[Provider]]] = {CommandProvider}  # type: ignore[assignment]
     DEFAULT_CSS = """
     Toast { max-width: 70; }
+    ToastRack { margin-bottom: 4; }
     CommandPalette SearchIcon { display: none; }
     .-ascii Pane { border: ascii $foreground 30%; }
     .-ascii Pane:focus-within, .-ascii #box { border: ascii $accent; }
@@ -81,8 +82,15 @@ class QcowApp(CalmApp[int]):
             with contextlib.suppress(RuntimeError, ValueError):
                 leave = partial(self.exit, 128 + number)
                 asyncio.get_running_loop().add_signal_handler(number, leave)
-        for problem in self.keymap.problems:
-            self.notify(problem, title="Keys", severity="warning", timeout=12, markup=False)
+        if self.keymap.problems:
+            self.push_screen(
+                ErrorScreen(
+                    "Your keys",
+                    "\n".join(self.keymap.problems),
+                    "All other keys work as you set them, the rest as usual.",
+                    "Correct the file; docs/keys.md has the names of all commands.",
+                )
+            )
         self.theme_changed_signal.subscribe(self, lambda theme: self._remember(theme.name))
 
     def _remember(self, theme: str) -> None:

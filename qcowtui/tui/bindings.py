@@ -5,7 +5,7 @@ from __future__ import annotations
 from textual.binding import Binding, BindingType
 
 from ..commands.command import Command, Scope
-from ..commands.keymap import Keymap
+from ..commands.keymap import Keymap, default_keymap
 from ..commands.keys import shown_key
 from ..commands.registry import COMMANDS, commands_in
 from ..views.session import Session
@@ -32,13 +32,18 @@ def bindings_for(*scopes: Scope) -> list[BindingType]:
     ]
 
 
+#: A name no key has: Textual takes an empty string for "as it was".
+_NO_KEY = "none"
 #: What Textual itself binds on screens, and what must win over it.
 _FIRST = frozenset({"view.next_pane", "view.previous_pane"})
 
 
 def textual_keymap(keymap: Keymap) -> dict[str, str]:
-    """A keymap as ``App.set_keymap`` wants it: keys by binding id."""
-    return {id: ",".join(keys) for id, keys in keymap.keys.items()}
+    """What a keymap changes, as ``App.set_keymap`` wants it: keys by binding id."""
+    default = default_keymap().keys
+    return {
+        id: ",".join(keys) or _NO_KEY for id, keys in keymap.keys.items() if keys != default[id]
+    }
 
 
 def why_not(action: str, parameters: tuple[object, ...], session: Session | None) -> str | None:

@@ -19,7 +19,10 @@ from qcowtui.views.session import Part, PartState, Session, open_with_grants
 
 WIDE, NARROW = (160, 48), (80, 24)
 _PATIENCE = 30.0
-_TEXT = re.compile(r'<text [^>]*?y="([\d.]+)"[^>]*>(.*?)</text>', re.DOTALL)
+_TEXT = re.compile(
+    r'<text class="[^"]*-r\d+" x="([\d.]+)" y="([\d.]+)"[^>]*>(.*?)</text>', re.DOTALL
+)
+_CELL_WIDTH, _LINE_HEIGHT = 12.2, 24.4  # of the picture Textual draws
 
 
 class Driven:
@@ -76,11 +79,13 @@ class Driven:
 
 
 def shown(app: QcowApp) -> str:
-    """The characters on the screen of ``app``."""
-    rows: dict[float, list[str]] = {}
-    for y, text in _TEXT.findall(app.export_screenshot(simplify=False)):
-        rows.setdefault(float(y), []).append(html.unescape(re.sub("<[^>]*>", "", text)))
-    return "\n".join("".join(rows[y]) for y in sorted(rows)).replace("\xa0", " ")
+    """The characters on the screen of ``app``, each in its column."""
+    rows = [[" "] * app.size.width for _ in range(app.size.height)]
+    for x, y, text in _TEXT.findall(app.export_screenshot(simplify=False)):
+        column, row = round(float(x) / _CELL_WIDTH), int(float(y) / _LINE_HEIGHT)
+        for at, character in enumerate(html.unescape(text).removesuffix("\n"), column):
+            rows[row][at] = character
+    return "\n".join("".join(row) for row in rows).replace("\xa0", " ")
 
 
 @asynccontextmanager

@@ -13,6 +13,7 @@ from ...commands.registry import command, commands_in
 from ...views.session import Session
 from ..bindings import key_of, why_not
 from ..widgets.key_bar import MAX_KEYS, KeyBar, KeyHint
+from ..widgets.progress_line import ProgressLine
 
 if TYPE_CHECKING:
     from ..app import QcowApp
@@ -75,6 +76,7 @@ class CommandScreen(Screen[None]):
 
     def on_key(self, event: events.Key) -> None:
         """A key whose command cannot be used now says why instead of doing nothing."""
+        self.say_why_not("")
         active = self.active_bindings.get(event.key)
         if active is None or active.enabled:
             return
@@ -85,7 +87,8 @@ class CommandScreen(Screen[None]):
             self.say_why_not(reason)
 
     def say_why_not(self, reason: str) -> None:
-        self.notify(reason, severity="warning", timeout=4, markup=False)
+        """Tell a reason until the next key; an empty one takes it back."""
+        self.query_one(ProgressLine).note(reason)
 
     # ---- the key bar
 

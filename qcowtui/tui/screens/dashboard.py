@@ -26,7 +26,7 @@ class Dashboard(WorkingScreen):
         pane = self.focused_pane
         if pane is not None and pane.escape():
             return
-        if self.end_difference() or self.unzoom():
+        if self.unzoom() or self.end_difference():
             return
         self.stop_jobs()
 

@@ -136,7 +136,7 @@ class NavigatedScreen(ArrangedScreen):
         before = self.session.selection
         pane = self.pane("map")
         if not isinstance(pane, AllocationPane) or not pane.seek(forward):
-            self.notify("There is no other problem.", timeout=3, markup=False)
+            self.say_why_not("There is no other one.")
             return
         assert pane.map is not None
         place = pane.selection_of(pane.map.cursor)

@@ -20,6 +20,7 @@ class ProgressLine(OneLine):
         "progress-line--rest",
         "progress-line--text",
         "progress-line--hint",
+        "progress-line--note",
     }
     DEFAULT_CSS = """
     ProgressLine {
@@ -29,6 +30,7 @@ class ProgressLine(OneLine):
         .progress-line--rest { color: $foreground 25%; background: $surface; }
         .progress-line--text { color: $foreground 80%; background: $surface; }
         .progress-line--hint { color: $text-muted; background: $surface; }
+        .progress-line--note { color: $text-warning; background: $surface; }
     }
     """
 
@@ -37,11 +39,12 @@ class ProgressLine(OneLine):
         self._text = ""
         self._hint = ""
         self._fraction: float | None = None
+        self._note = ""
 
     @property
     def text(self) -> str:
         """What the line says, without the bar."""
-        return self._text
+        return self._note or self._text
 
     def show(self, text: str, fraction: float | None = None, hint: str = "") -> None:
         """``fraction`` 0.0 to 1.0 draws a bar; ``hint`` stands at the right end."""
@@ -49,10 +52,18 @@ class ProgressLine(OneLine):
             self._text, self._fraction, self._hint = text, fraction, hint
             self.refresh()
 
+    def note(self, text: str) -> None:
+        """Say something in place of all that, until it is taken back with an empty ``text``."""
+        if text != self._note:
+            self._note = text
+            self.refresh()
+
     def line(self, width: int) -> list[Segment]:
         style = self.get_component_rich_style
         text, rest = style("progress-line--text"), style("progress-line--rest")
         hint = style("progress-line--hint")
+        if self._note:
+            return [Segment(f" {fitted(self._note, width - 2)}", style("progress-line--note"))]
         left = [Segment(" ", text)]
         if self._fraction is not None:
             halves = round(self._fraction * _BAR * 2)

@@ -59,14 +59,15 @@ class TabLine(OneLine):
     def line(self, width: int) -> list[Segment]:
         style = self.get_component_rich_style
         plain, number, front = (style(f"tab-line--{part}") for part in ("tab", "number", "front"))
-        full = sum(len(tab.number) + cell_len(tab.label) + 3 for tab in self._tabs)
+        full = sum(len(tab.number) + cell_len(tab.label) + 2 for tab in self._tabs) + 1
         segments: list[Segment] = []
         self._spans = []
         used = 0
         for tab in self._tabs:
             named = full <= width or tab.pane == self._front
-            text = f" {tab.label} " if named else " "
+            text = f" {tab.label}" if named else " "
             if tab.pane == self._front:
+                text += " "
                 segments.append(Segment(f" {tab.number}{text}", front))
             else:
                 segments += [Segment(f" {tab.number}", number), Segment(text, plain)]
