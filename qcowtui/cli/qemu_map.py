@@ -11,7 +11,7 @@ from qcow.chain import Chain, Layer
 from qcow.disk import ExtentBatch
 from qcow.errors import GuestDataError
 from qcow.image.image import Image
-from qcow.image.mapping import merge_runs, merged, select
+from qcow.image.mapping import join, merged, select
 from qcow.inspect.blockstatus import Status, block_status
 from qcow.text import safe
 
@@ -22,14 +22,34 @@ from .output import Output
 #: The flags qemu-img prints; what differs in others only is one entry.
 _PRINTED = np.uint8(Status.DATA | Status.ZERO | Status.ALLOCATED | Status.OFFSET_VALID)
 _FLAG_BITS = 4
+#: Batches are gathered until they have this many runs, or are this many.
+_ENOUGH_ROWS = 1 << 12
+_ENOUGH_BATCHES = 1 << 8
 
 
 def _entries(chain: Chain, start: int, length: int | None) -> Iterator[ExtentBatch]:
     """The entries of a map, as batches whose ``kind`` is the flags (0: damaged)."""
     yield from merged(
-        merge_runs(batch.start, batch.length, batch.flags & _PRINTED, batch.host, batch.depth)
-        for batch in block_status(chain, start, length)
+        _bundled(
+            ExtentBatch(batch.start, batch.length, batch.flags & _PRINTED, batch.host, batch.depth)
+            for batch in block_status(chain, start, length)
+        )
     )
+
+
+def _bundled(batches: Iterable[ExtentBatch]) -> Iterator[ExtentBatch]:
+    """The same runs, joined, in batches that are worth the calls they cost."""
+    held: list[ExtentBatch] = []
+    rows = 0
+    for batch in batches:
+        held.append(batch)
+        rows += len(batch.start)
+        if rows >= _ENOUGH_ROWS or len(held) >= _ENOUGH_BATCHES:
+            yield join(held)
+            held.clear()
+            rows = 0
+    if held:
+        yield join(held)
 
 
 def _until_damage(batch: ExtentBatch) -> tuple[ExtentBatch, GuestDataError | None]:
