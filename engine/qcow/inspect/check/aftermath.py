@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from ...image.image import Image
-from ...image.refcounts import refcount_of
 from ...layout.constants import OFLAG_COPIED
 from ...layout.geometry import Geometry
 from ...layout.tables import I64, OFFSETS, U64
@@ -13,6 +12,7 @@ from . import kinds as K
 from .claims import Claims, Collisions, Owner, owner_names
 from .codes import CAUSE, CAUSE_OVERLAP, ONE, TRUE_ONE, UNKNOWN
 from .collect import MAX_EXAMPLES, Collector, EntryRuns, runs_of
+from .compare import shown_refcount
 from .counts import Counts
 from .l1 import ACTIVE, ActiveL1
 from .second_look import KIND_OF_CAUSE
@@ -136,7 +136,12 @@ def _compare_l1_flags(
         if turn < 2:
             first, count = runs_of(places)
             for start, length in zip(first[:1000].tolist(), count[:1000].tolist(), strict=True):
-                collector.add(kind, length, guest=(ACTIVE, start * per_table, length * per_table))
+                collector.add(
+                    kind,
+                    length,
+                    guest=(ACTIVE, start * per_table, length * per_table),
+                    place=(image.header.l1_table_offset + 8 * start, 8 * length),
+                )
         collector.add(
             kind,
             0,
@@ -147,7 +152,7 @@ def _compare_l1_flags(
                     int(clusters[at]),
                     f"ERROR OFLAG_COPIED L2 cluster: l1_index={index[at]} "
                     f"l1_entry={int(entries[at]):x} "
-                    f"refcount={refcount_of(image, int(clusters[at]))}",
+                    f"refcount={shown_refcount(image, int(clusters[at]))}",
                 )
                 for at in where[:MAX_EXAMPLES].tolist()
             ],

@@ -5,42 +5,45 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...errors import StorageError
 from ...findings import FindingKind
 from ...image.image import Image
 from ...image.refcounts import refcount_table
-from ...layout.constants import REFCOUNT_TABLE_OFFSET_MASK, REFCOUNT_TABLE_RESERVED_MASK
+from ...layout.constants import REFCOUNT_TABLE_RESERVED_MASK
 from ...layout.geometry import Geometry
 from ...layout.header_rules import refcount_table_fault
 from ...layout.tables import I64, U64
 from . import kinds as K
 from .claims import Claims, Owner
-from .collect import MAX_EXAMPLES, Collector
+from .collect import MAX_EXAMPLES, Collector, Example, runs_of
+from .counts import Counts
 
 #: Above this QEMU's block layer refuses to read.
 LAST_BLOCK_OFFSET: Final = (1 << 63) - (1 << 30)
-_OFFSETS = np.uint64(REFCOUNT_TABLE_OFFSET_MASK)
+#: Blocks looked at together.
+_PIECE = 1 << 16
 
 
 class RefcountBlocks(NamedTuple):
-    """``table``: all entries of the refcount table in the file (uint64, native).
+    """The refcount blocks that count as used themselves, in the order of the table.
 
-    ``cluster``, ``place``: int64, the host clusters of the blocks that count as used themselves and
-    where the table names them, in its order.
+    int64[n] ``cluster``: host cluster; ``place``: number of the entry that names it.
     """
 
-    table: U64
     cluster: I64
     place: I64
 
 
-def read_table(image: Image, geometry: Geometry, claims: Claims, collector: Collector) -> U64:
-    """The refcount table, claimed; empty when it cannot be used."""
+def read_table(
+    image: Image, geometry: Geometry, claims: Claims, collector: Collector
+) -> U64 | None:
+    """The refcount table (uint64, native), claimed; None when the counts cannot be known."""
     header = image.header
+    if not header.refcount_table_clusters:
+        return np.zeros(0, dtype=np.uint64)  # no table: nothing is counted
     if refcount_table_fault(header, geometry) is not None:
-        return np.zeros(0, dtype=np.uint64)
+        return None
     length = header.refcount_table_clusters << geometry.cluster_bits
     claims.region(Owner.REFCOUNT_TABLE, header.refcount_table_offset, length)
     try:
@@ -50,81 +53,94 @@ def read_table(image: Image, geometry: Geometry, claims: Claims, collector: Coll
         collector.add(
             K.UNREADABLE, place=(header.refcount_table_offset, length), note="the refcount table"
         )
-        return np.zeros(0, dtype=np.uint64)
+        return None
 
 
 def judge_table(
     image: Image, geometry: Geometry, table: U64, end: int, collector: Collector
 ) -> RefcountBlocks:
     """Find the entries that cannot be right; ``end``: clusters the file has."""
-    used = np.flatnonzero(table)
-    entries = table[used]
-    offsets = entries & _OFFSETS
-    reserved = (entries & np.uint64(REFCOUNT_TABLE_RESERVED_MASK)) != 0
-    misaligned = ~reserved & (offsets & np.uint64(geometry.cluster_size - 1) != 0)
-    clusters = offsets >> np.uint64(geometry.cluster_bits)
-    outside = ~reserved & ~misaligned & (clusters >= np.uint64(end))
     start = image.header.refcount_table_offset
-    for kind, which, text in (
-        (K.REFBLOCK_RESERVED, reserved, "refcount table entry {} has reserved bits set"),
+    left = np.flatnonzero(table)
+    for mask, kind, text in (
         (
+            REFCOUNT_TABLE_RESERVED_MASK,
+            K.REFBLOCK_RESERVED,
+            "refcount table entry {} has reserved bits set",
+        ),
+        (
+            geometry.cluster_size - 1,
             K.REFBLOCK_UNALIGNED,
-            misaligned,
             "refcount block {} is not cluster aligned; refcount table entry corrupted",
         ),
-        (K.REFBLOCK_OUTSIDE, outside, "refcount block {} is outside image"),
     ):
-        _note(kind, used[which], start, text, collector)
-    sound = ~reserved & ~misaligned & ~outside
-    return RefcountBlocks(table, clusters[sound].astype(np.int64), used[sound])
+        wrong = table[left] & np.uint64(mask) != 0
+        _note(kind, left[wrong], start, text, collector)
+        left = left[~wrong]
+    outside = table[left] >= np.uint64(end << geometry.cluster_bits)
+    text = "refcount block {} is outside image"
+    _note(K.REFBLOCK_OUTSIDE, left[outside], start, text, collector)
+    left = left[~outside]
+    clusters = (table[left] >> np.uint64(geometry.cluster_bits)).astype(np.int64)
+    return RefcountBlocks(clusters, left)
 
 
 def claim_blocks(blocks: RefcountBlocks, claims: Claims) -> None:
-    once = np.ones(len(blocks.cluster), dtype=np.int64)
-    claims.clusters(Owner.REFCOUNT_BLOCK, blocks.cluster, once)
+    claims.clusters(Owner.REFCOUNT_BLOCK, blocks.cluster, 1)
 
 
 def judge_sharing(
-    blocks: RefcountBlocks,
-    references: NDArray[np.uint64],
-    inside: NDArray[np.bool_],
-    geometry: Geometry,
-    start: int,
-    collector: Collector,
+    blocks: RefcountBlocks, counts: Counts, geometry: Geometry, start: int, collector: Collector
 ) -> None:
-    """Blocks that are used for anything else, too.
+    """Blocks in the range of ``counts`` that are used for anything else, too.
 
-    ``references``: all references to the cluster of each block.  ``inside``: the blocks they are
-    known for.  QEMU counts the blocks one after the other and looks at the sum so far.
+    QEMU counts the blocks one after the other and looks at the sum so far: of several blocks in one
+    cluster that nothing else refers to, the first is still fine.  ``start``: the host offset of the
+    refcount table.
     """
-    # A block with one reference in all has no other owner.
-    inside = inside & (references != 1)
-    index, clusters, found = blocks.place[inside], blocks.cluster[inside], references[inside]
-    if not len(index):
+    if geometry.refcount_max == 1:
+        return  # the sum never gets beyond 1: what is too much is an overflow
+    suspect: list[I64] = []
+    for at in range(0, len(blocks.cluster), _PIECE):
+        clusters = blocks.cluster[at : at + _PIECE]
+        inside = (clusters >= counts.low) & (clusters < counts.high)
+        suspect.append(np.flatnonzero(inside & (counts.at(clusters) > 1)) + at)
+    rows = np.concatenate(suspect) if suspect else np.zeros(0, dtype=np.int64)
+    if not len(rows):
         return
-    order = np.argsort(clusters, kind="stable")
-    heads = np.flatnonzero(np.diff(clusters[order], prepend=-1))
-    repeats = np.diff(heads, append=len(order))
-    turn = np.empty(len(order), dtype=np.int64)
-    turn[order] = np.arange(len(order)) - np.repeat(heads, repeats)
-    times = np.empty(len(order), dtype=np.int64)
-    times[order] = np.repeat(repeats, repeats)
-    sum_so_far = found - times.astype(np.uint64) + (turn + 1).astype(np.uint64)
-    sum_so_far = np.minimum(sum_so_far, np.uint64(geometry.refcount_max))
-    wrong = np.flatnonzero(sum_so_far != 1)
-    if not len(wrong):
+    clusters, blocks_there = np.unique(blocks.cluster[rows], return_counts=True)
+    alone = counts.at(clusters) == blocks_there.astype(np.uint64)
+    wrong = int(blocks_there.sum()) - int(np.count_nonzero(alone))
+    if not wrong:
         return
-    collector.totals(corruptions=len(wrong))
+    collector.totals(corruptions=wrong)
     collector.add(
         K.REFBLOCK_SHARED,
-        len(wrong),
-        hosts=(clusters[wrong], np.ones(len(wrong), dtype=np.int64)),
-        place=(start + 8 * int(index[wrong[0]]), 8),
-        examples=[
-            (int(index[at]), f"ERROR refcount block {index[at]} refcount={sum_so_far[at]}")
-            for at in wrong[:MAX_EXAMPLES].tolist()
-        ],
+        wrong,
+        hosts=runs_of(clusters[~alone | (blocks_there > 1)]),
+        place=(start + 8 * int(blocks.place[rows[0]]), 8),
+        examples=_sharing_examples(blocks, rows, counts, geometry.refcount_max),
     )
+
+
+def _sharing_examples(
+    blocks: RefcountBlocks, rows: I64, counts: Counts, most: int
+) -> list[Example]:
+    """The first blocks that qemu-img names, with the sums it has reached there."""
+    found: list[Example] = []
+    total: dict[int, int] = {}
+    seen: dict[int, int] = {}
+    for row in rows[: 4 * MAX_EXAMPLES].tolist():
+        cluster, place = int(blocks.cluster[row]), int(blocks.place[row])
+        if cluster not in total:
+            here = np.array([cluster])
+            others = int(np.count_nonzero(blocks.cluster[rows] == cluster))
+            total[cluster] = int(counts.at(here)[0]) - others
+        seen[cluster] = seen.get(cluster, 0) + 1
+        reached = min(most, total[cluster] + seen[cluster])
+        if reached != 1 and len(found) < MAX_EXAMPLES:
+            found.append((place, f"ERROR refcount block {place} refcount={reached}"))
+    return found
 
 
 def _note(kind: FindingKind, index: I64, start: int, text: str, collector: Collector) -> None:

@@ -18,6 +18,7 @@ from . import structures
 from .aftermath import compare_l1_flags, mark_collisions, name_metadata, name_tables
 from .blocks import RefcountBlocks, claim_blocks, judge_sharing, judge_table, read_table
 from .claims import Claims, Owner
+from .codes import UNKNOWN
 from .collect import Collector
 from .compare import Comparison, Expectations
 from .counts import Counts, SparseCounts
@@ -32,7 +33,7 @@ from .regions import TableRegion
 from .second_look import SecondLook
 from .space import HostSpace
 from .sparse import compare_sparse, count_far_blocks
-from .tables import L2TableSet, TableReader, TableWindow, table_windows
+from .tables import WINDOW_BYTES, L2TableSet, TableReader, TableWindow, table_windows
 
 #: Refcount blocks are followed this many times as far as the file goes.
 _FAR = 4
@@ -81,7 +82,9 @@ class Checker:
         structures.claim_header(self._claims, geometry)
         self.regions, self.wrong_l1 = l1_regions(image, geometry, self._claims, self.collector)
         structures.claim_snapshot_table(image, geometry, self._claims, self.collector)
-        self._table: U64 = read_table(image, geometry, self._claims, self.collector)
+        table = read_table(image, geometry, self._claims, self.collector)
+        self._table: U64 = np.zeros(0, dtype=np.uint64) if table is None else table
+        self._counts_known = table is not None
         structures.claim_luks_header(image, self._claims, self.collector)
         bitmaps = structures.Bitmaps(image, geometry, self.space, self.data, self.collector)
         bitmaps.claim(self._claims, self.check_cancel)
@@ -170,7 +173,7 @@ class Checker:
             walks.append(walk)
 
         threads = 1 if turn.alone else threads_for(len(self.windows))
-        share_out(self.windows, work, threads, self._between("reading tables", self.windows))
+        share_out(self.windows, work, threads, self._between("reading tables"))
         if self._first_walk:
             self._first_walk = False
             self._settle_first_walk(walks)
@@ -207,23 +210,21 @@ class Checker:
             where = counts.positions(self.space.clusters, self.space.clusters + 1)
             counts.values[where] = self._spill
         double = self._claims.collisions(counts, self.end)
-        judge_sharing(
-            self._blocks,
-            counts.at(self._blocks.cluster),
-            (self._blocks.cluster >= turn.low) & (self._blocks.cluster < turn.high),
-            self._geometry,
-            image.header.refcount_table_offset,
-            self.collector,
-        )
+        start = image.header.refcount_table_offset
+        judge_sharing(self._blocks, counts, self._geometry, start, self.collector)
         expected = Expectations(
             self._geometry, self.end, image.header.dirty, double.cluster, self._stale_bitmaps
         )
         comparison = Comparison(expected, self.collector)
         tell = self._reached
-        if isinstance(counts, SparseCounts):
+        if not self._counts_known:
+            counts.recode()
+            counts.codes[:] = UNKNOWN
+        elif isinstance(counts, SparseCounts):
             compare_sparse(image, self._table, counts, comparison, self.data, tell)
         else:
             compare_dense(image, self._table, counts, comparison, tell)
+        tell(turn.high)
         self.highest = max(self.highest, comparison.highest)
         mark_collisions(double, counts, comparison.mismatched, self.collector)
         name_metadata(self._claims, counts, self.collector)
@@ -232,16 +233,19 @@ class Checker:
             image, self._geometry, self._l1.active, counts, self.collector, last=turn.last
         )
         look = SecondLook(image, self._scope, counts, self.collector, last=turn.last)
-        look.run(self.windows, self.facts, self._between("comparing flags", self.windows))
+        look.run(self.windows, self.facts, self._between("comparing flags"))
         return comparison
 
     def _reached(self, cluster: int) -> None:
         self.check_cancel()
         self._tell("comparing refcounts", min(cluster, self.end), self.end)
 
-    def _between(self, phase: str, jobs: list[TableWindow]) -> Callable[[int], None]:
+    def _between(self, phase: str) -> Callable[[int], None]:
+        total = sum(len(window.offsets) for window in self.windows)
+        together = max(1, WINDOW_BYTES >> self._geometry.cluster_bits)
+
         def between(number: int) -> None:
             self.check_cancel()
-            self._tell(phase, number, len(jobs), "table windows")
+            self._tell(phase, min(number * together, total), total, "L2 tables")
 
         return between

@@ -17,7 +17,7 @@ from .space import HostSpace
 #: Clusters that the sizes of small structures may claim in all, however little the file holds.
 _LEAST_CLAIMED = 1 << 21
 #: Claims handled at a time.
-_PIECE = 1 << 19
+_PIECE = 1 << 17
 
 
 class Owner(IntEnum):
@@ -79,7 +79,7 @@ class Claims:
         self._space = space
         self._collector = collector
         self._runs: list[tuple[int, int, int]] = []  # first cluster, stop, owner
-        self._parts: list[tuple[Owner, I64, int, I64]] = []  # owner, numbers, shift, times
+        self._parts: list[tuple[Owner, I64, int, I64 | int]] = []  # owner, numbers, shift, times
         self._left = max(_LEAST_CLAIMED, space.present >> 6)
 
     def region(self, owner: Owner, offset: int, size: int) -> bool:
@@ -107,7 +107,7 @@ class Claims:
         self._runs.append((first, stop, owner))
         return True
 
-    def clusters(self, owner: Owner, numbers: I64, times: I64, shift: int = 0) -> None:
+    def clusters(self, owner: Owner, numbers: I64, times: I64 | int, shift: int = 0) -> None:
         """Clusters ``numbers >> shift``; each is one structure with ``times`` references."""
         if len(numbers):
             self._parts.append((owner, numbers, shift, times))
@@ -126,7 +126,12 @@ class Claims:
         for owner, numbers, shift, times in self._parts:
             for at in range(0, len(numbers), _PIECE):
                 cluster = numbers[at : at + _PIECE] >> shift
-                yield Piece(cluster, np.full_like(cluster, owner), times[at : at + _PIECE])
+                count = (
+                    np.full_like(cluster, times)
+                    if isinstance(times, int)
+                    else times[at : at + _PIECE]
+                )
+                yield Piece(cluster, np.full_like(cluster, owner), count)
 
     def add_to(self, adder: Adder) -> None:
         """Add the references of everything claimed."""

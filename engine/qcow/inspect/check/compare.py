@@ -7,7 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ...errors import StorageError
 from ...findings import FindingKind
+from ...image.image import Image
+from ...image.refcounts import refcount_of
 from ...layout.geometry import Geometry
 from ...layout.tables import I64
 from . import kinds as K
@@ -181,6 +184,14 @@ def overflow_codes(
 ) -> None:
     """Let the owners of clusters with too many references be looked up."""
     codes[references > np.uint64(most)] |= np.uint8(CAUSE_OVERFLOW)
+
+
+def shown_refcount(image: Image, cluster: int) -> str:
+    """The refcount on disk of a cluster, for a message."""
+    try:
+        return str(refcount_of(image, cluster))
+    except StorageError:
+        return "?"
 
 
 def _chosen(clusters: I64 | range, index: I64) -> I64:

@@ -18,8 +18,8 @@ from .codes import ONE, PACKED, TRUE_ONE, UNKNOWN, USED
 from .compare import Comparison, codes_of, overflow_codes
 from .counts import Counts
 
-#: Clusters looked at together where no refcount block is.
-_STEP = 1 << 20
+#: Clusters looked at together.
+_STEP = 1 << 18
 
 
 def compare_dense(
@@ -50,30 +50,37 @@ class _DenseJudge:
         self._most = self._geometry.refcount_max
 
     def windows(self) -> Iterator[RefcountWindow]:
-        """The refcounts of the range; a block that cannot be read is a window with a fault."""
+        """The refcounts of the range, without the blocks that the storage cannot read."""
         low, high = self._counts.low, self._counts.high
+        per_block = self._geometry.refcount_block_entries
         at = low
         while at < high:
             try:
                 for window in refcount_windows(self._image, at, high - at, self._table):
                     at = window.first + window.clusters
                     yield window
-            except StorageError as error:
-                # Somewhere in the window from ``at`` on: go block by block through it.
-                per_block = self._geometry.refcount_block_entries
+            except StorageError:
+                # Somewhere in the window from ``at`` on: take one block on its own.
                 stop = min(high, (at // per_block + 1) * per_block)
                 try:
                     yield from refcount_windows(self._image, at, stop - at, self._table)
                 except StorageError:
-                    offset = int(self._table[at // per_block]) & REFCOUNT_TABLE_OFFSET_MASK
-                    self._comparison.collector.totals(check_errors=1)
-                    self._comparison.collector.add(
-                        K.UNREADABLE,
-                        place=(offset, self._geometry.cluster_size),
-                        note="a refcount block",
-                    )
-                    yield RefcountWindow(at, stop - at, None, str(error))
+                    self._unreadable(at, stop)
                 at = stop
+
+    def _unreadable(self, first: int, stop: int) -> None:
+        index = first // self._geometry.refcount_block_entries
+        collector = self._comparison.collector
+        collector.totals(check_errors=1)
+        collector.add(
+            K.UNREADABLE,
+            place=(
+                int(self._table[index]) & REFCOUNT_TABLE_OFFSET_MASK,
+                self._geometry.cluster_size,
+            ),
+            note="a refcount block",
+        )
+        self._counts.codes[self._counts.positions(first, stop)] = UNKNOWN
 
     def take(self, window: RefcountWindow) -> None:
         first, on_disk = window.first, window.counts
@@ -82,9 +89,8 @@ class _DenseJudge:
         if window.fault is not None and self._is_unknown(first):
             self._unknown(first, stop)
             return
-        step = _STEP if on_disk is None else window.clusters
-        for at in range(first, stop, step):
-            upto = min(stop, at + step)
+        for at in range(first, stop, _STEP):
+            upto = min(stop, at + _STEP)
             middle = min(max(at, end), upto)
             for begin, finish, judge in (
                 (at, middle, self._inside),
@@ -98,11 +104,7 @@ class _DenseJudge:
         """Whether a faulty block is unreadable; one beyond the end of the file reads as zeros."""
         index = cluster // self._geometry.refcount_block_entries
         offset = int(self._table[index]) & REFCOUNT_TABLE_OFFSET_MASK
-        return (
-            offset % self._geometry.cluster_size != 0
-            or offset < self._image.storage.size()
-            or offset > LAST_BLOCK_OFFSET
-        )
+        return offset % self._geometry.cluster_size != 0 or offset > LAST_BLOCK_OFFSET
 
     def _unknown(self, first: int, stop: int) -> None:
         counted = min(stop, self._comparison.expected.end) - first

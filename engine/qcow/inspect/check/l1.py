@@ -85,7 +85,7 @@ def read_l1_tables(
     cancelled: Callable[[], None],
 ) -> L1Tables:
     """Read every L1 table once and judge its entries."""
-    judge = _Judge(geometry, space, collector)
+    judge = _Judge(geometry, space, {r.owner: r.offset for r in regions}, collector)
 
     def failed(offset: int, length: int) -> None:
         collector.totals(check_errors=1)
@@ -99,10 +99,18 @@ def read_l1_tables(
 
 
 class _Judge:
-    def __init__(self, geometry: Geometry, space: HostSpace, collector: Collector) -> None:
+    def __init__(
+        self,
+        geometry: Geometry,
+        space: HostSpace,
+        starts: dict[int, int],
+        collector: Collector,
+    ) -> None:
+        """``starts``: the host offset of each state's L1 table."""
         self.tally = TableTally()
         self._geometry = geometry
         self._space = space
+        self._starts = starts
         self._collector = collector
         self._active: list[ActiveL1] = []
 
@@ -186,4 +194,9 @@ class _Judge:
             index = np.sort(words.number[which][words.owner[which] == owner])
             first, count = runs_of(index)
             for start, length in zip(first[:1000].tolist(), count[:1000].tolist(), strict=True):
-                self._collector.add(kind, 0, guest=(owner, start * per_table, length * per_table))
+                self._collector.add(
+                    kind,
+                    0,
+                    guest=(owner, start * per_table, length * per_table),
+                    place=(self._starts[owner] + 8 * start, 8 * length),
+                )

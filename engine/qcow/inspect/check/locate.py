@@ -42,8 +42,12 @@ def users_of_tables(
     users: Users = {}
     found = 0
     size = image.storage.size()
+    left = data.budget  # thousands of tables may lie over each other
     for region in sorted(regions, key=lambda region: region.owner)[:_MAX_STATES]:
         cancelled()
+        left -= region.entries * 8
+        if left < 0:
+            break
         for words in read_words(image.storage, segments([region], size), data, _ignore):
             offsets = (words.values & OFFSETS).astype(np.int64)
             for at in np.flatnonzero(np.isin(offsets, wanted)).tolist():

@@ -22,7 +22,8 @@ class DataMap:
 
     def __init__(self, storage: Storage, space: HostSpace) -> None:
         self._storage = storage
-        self._limit = space.present + _SLACK
+        #: Bytes that may be read without asking where the holes are.
+        self.budget = space.present + _SLACK
         self._extents: tuple[I64, I64] | None = None
 
     def holds(self, offsets: I64, piece: int) -> NDArray[np.bool_]:
@@ -30,7 +31,7 @@ class DataMap:
 
         True for all when they are few enough to be read without asking.
         """
-        if len(offsets) * piece <= self._limit:
+        if len(offsets) * piece <= self.budget:
             return np.ones(len(offsets), dtype=bool)
         starts, ends = self._load()
         if not len(starts):
@@ -49,7 +50,7 @@ class DataMap:
 
         ``total``: bytes of all ranges together; few enough are returned as they are.
         """
-        if total <= self._limit:
+        if total <= self.budget:
             yield offset, length
             return
         starts, ends = self._load()

@@ -239,7 +239,7 @@ def _finding(
     what = several.format(n=f"{group.count:,}")
     if group.count == 1:
         what = one
-        if what.startswith("A cluster ") and len(hosts) == 1 and not group.places:
+        if what.startswith("A cluster ") and group.hosts and len(hosts) == 1:
             number = hosts[0].start >> geometry.cluster_bits
             what = f"Cluster {number}{what.removeprefix('A cluster')}"
     if kind is K.REFCOUNT_HIGH and group.flags:

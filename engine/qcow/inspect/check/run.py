@@ -38,6 +38,7 @@ def run(
         StreamCheck(image, geometry, checker.space, collector).run(
             checker.windows, checker.facts, between
         )
+        between(total)
     findings = report(image, geometry, checker, checker.check_cancel)
     return CheckResult(
         corruptions=collector.corruptions,

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from ...errors import StorageError
 from ...findings import FindingKind
 from ...image.image import Image
-from ...image.refcounts import refcount_of
 from ...layout.constants import OFFSET_MASK, OFLAG_COMPRESSED, OFLAG_COPIED
 from ...layout.tables import I64, OFFSETS, U64, compressed_fields
 from . import kinds as K
@@ -34,6 +33,7 @@ from .codes import (
     USED,
 )
 from .collect import MAX_EXAMPLES, Collector, EntryRuns
+from .compare import shown_refcount
 from .counts import Counts
 from .entries import Runs, WindowFacts
 from .faults import Scope
@@ -265,7 +265,7 @@ class SecondLook:
             keys[:MAX_EXAMPLES].tolist(), entries[:MAX_EXAMPLES].tolist(), strict=True
         ):
             if self._collector.wants(kind, key):
-                count = refcount_of(self._image, (entry & OFFSET_MASK) >> self._bits)
+                count = shown_refcount(self._image, (entry & OFFSET_MASK) >> self._bits)
                 text = f"ERROR OFLAG_COPIED data cluster: l2_entry={entry:x} refcount={count}"
                 self._collector.add(kind, 0, examples=[(key, text)])
 

@@ -23,6 +23,9 @@ from .compare import Comparison, codes_of, overflow_codes
 from .counts import SparseCounts
 from .presence import DataMap
 
+#: Entries of the refcount table looked at together.
+_ENTRIES = 1 << 16
+
 
 def compare_sparse(
     image: Image,
@@ -69,34 +72,41 @@ class _SparseJudge:
         named = number < len(self._offsets)
         block = np.zeros(len(clusters), dtype=np.uint64)
         block[named] = self._offsets[number[named]]
-        self._find_unreadable(number, block)
-        readable = (self._offsets != 0) & ~self._bad(self._offsets)
-        index = np.flatnonzero(readable)
-        order = index[np.argsort(self._offsets[index], kind="stable")]
-        heads = np.flatnonzero(np.diff(self._offsets[order], prepend=np.uint64(0)))
-        offsets = self._offsets[order[heads]].astype(np.int64)
-        held = self._data.holds(offsets, self._geometry.cluster_size)
+        self._find_unreadable(block)
         by_block = np.argsort(block, kind="stable")
-        sorted_blocks = block[by_block]
-        stops = np.append(heads[1:], len(order))
+        block = block[by_block]
+        index, stops = self._grouped()
+        starts = np.concatenate(([0], stops[:-1]))[: len(stops)]
+        offsets = self._offsets[index[starts]].astype(np.int64)
+        held = self._data.holds(offsets, self._geometry.cluster_size)
         for turn in np.flatnonzero(held).tolist():
             tell(turn)
             offset = np.uint64(offsets[turn])
-            low, high = np.searchsorted(sorted_blocks, (offset, offset + np.uint64(1)))
+            low, high = np.searchsorted(block, (offset, offset + np.uint64(1)))
             self._one_block(
                 int(offset),
-                np.sort(order[heads[turn] : stops[turn]]),
+                index[starts[turn] : stops[turn]],
                 np.sort(by_block[int(low) : int(high)]),
             )
         self._judge_references()
         for where, values in self._listed:
             self._comparison.mismatches(where, values, np.zeros(len(where), dtype=np.uint64))
 
+    def _grouped(self) -> tuple[I64, I64]:
+        """(entries of the table whose block can be read, ascending within those of one block; where
+        each of these groups ends)."""
+        index = np.flatnonzero((self._offsets != 0) & ~self._bad(self._offsets))
+        keys = self._offsets[index]
+        order = np.argsort(keys, kind="stable")
+        keys = keys[order]
+        stops = np.flatnonzero(keys[1:] != keys[:-1]) + 1
+        return index[order], np.append(stops, len(index)) if len(index) else stops
+
     def _bad(self, offsets: U64) -> NDArray[np.bool_]:
         wrong: NDArray[np.bool_] = offsets & np.uint64(self._geometry.cluster_size - 1) != 0
         return wrong | (offsets > np.uint64(LAST_BLOCK_OFFSET))
 
-    def _find_unreadable(self, number: I64, block: U64) -> None:
+    def _find_unreadable(self, block: U64) -> None:
         self._unknown |= self._bad(block)
         bad = np.flatnonzero(self._bad(self._offsets))
         first = bad * self._per_block
@@ -128,16 +138,19 @@ class _SparseJudge:
         clusters = self._counts.clusters[mine]
         self._on_disk[mine] = counts[clusters % self._per_block]
         known = clusters[self._on_disk[mine] != 0]
-        bounds = np.searchsorted(filled, self._end - index * self._per_block)
-        inside = int(bounds.sum()) - int(np.count_nonzero(known < self._end))
-        behind = len(filled) * len(index) - int(bounds.sum())
+        inside = 0
+        for at in range(0, len(index), _ENTRIES):
+            part = index[at : at + _ENTRIES]
+            bounds = np.searchsorted(filled, self._end - part * self._per_block)
+            inside += int(bounds.sum())
+            last = np.flatnonzero(bounds)
+            if len(last):
+                row = int(last[-1])
+                highest = int(filled[int(bounds[row]) - 1])
+                self._comparison.saw(int(part[row]) * self._per_block + highest)
+        behind = len(filled) * len(index) - inside
+        inside -= int(np.count_nonzero(known < self._end))
         behind -= int(np.count_nonzero(known >= self._end))
-        last = np.flatnonzero(bounds)
-        if len(last):
-            at = int(last[-1])
-            self._comparison.saw(
-                int(index[at]) * self._per_block + int(filled[int(bounds[at]) - 1])
-            )
         self._list(index, filled, counts, known, inside, behind)
 
     def _list(
@@ -151,7 +164,7 @@ class _SparseJudge:
     ) -> None:
         """Name clusters that are counted and not referred to, as far as there is room."""
         leaks_left, behind_left = inside, behind
-        for number in index.tolist():
+        for number in index[:MAX_RUNS].tolist():
             if self._room <= 0 or (leaks_left <= 0 and behind_left <= 0):
                 break
             clusters = np.setdiff1d(filled + number * self._per_block, known)
