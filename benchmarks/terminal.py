@@ -102,15 +102,26 @@ class Terminal:
         self.pieces.append(Piece(time.perf_counter() - self._started, self.cpu, data))
         return len(data)
 
+    @property
+    def working(self) -> bool:
+        """Whether any thread runs, waits for a CPU, or waits for a disk."""
+        for thread in os.listdir(f"/proc/{self._pid}/task"):
+            try:
+                with open(f"/proc/{self._pid}/task/{thread}/stat") as file:
+                    state = file.read().rpartition(")")[2].split()[0]
+            except FileNotFoundError:  # it has just ended
+                return True
+            if state in "RD":
+                return True
+        return False
+
     def until_still(self, still: float, at_most: float = 900.0) -> None:
-        """Read until nothing was painted, and the CPU rested, for ``still`` seconds."""
+        """Read until nothing was painted, and nothing worked, for ``still`` seconds."""
         deadline = time.perf_counter() + at_most
-        since, used = time.perf_counter(), self.cpu
+        since = time.perf_counter()
         while time.perf_counter() < deadline:
-            painted = self.read(still / 4)
-            worked = self.cpu - used > still / 50
-            if painted or worked:
-                since, used = time.perf_counter(), self.cpu
+            if self.read(still / 20) or self.working:
+                since = time.perf_counter()
             elif time.perf_counter() - since >= still:
                 return
         raise TimeoutError(f"still busy after {at_most:g} s")
@@ -126,9 +137,8 @@ class Terminal:
                 return found
         raise TimeoutError(f"not painted after {at_most:g} s: {find.__name__}")
 
-    def until_painted(self, still: float = 0.25, at_most: float = 30.0) -> None:
+    def until_painted(self, still: float = 0.25, at_most: float = 10.0) -> None:
         """Read until nothing was painted for ``still`` seconds; other threads may go on."""
         deadline = time.perf_counter() + at_most
-        while self.read(still):
-            if time.perf_counter() > deadline:
-                raise TimeoutError(f"still painting after {at_most:g} s")
+        while self.read(still) and time.perf_counter() < deadline:
+            pass
