@@ -56,6 +56,7 @@ async def test_holding_a_key_down_does_not_look_every_place_up(demo: Path) -> No
         runner.look_up = counted  # type: ignore[method-assign]
         for _ in range(12):
             app.dashboard.pane("map").action_move(1, 0)
+        await app.until(lambda: bool(asked))
         await app.settle()
         assert app.session.selection.complete
         assert [place.host_cluster for place in asked] == [app.session.selection.host_cluster]
