@@ -49,8 +49,8 @@ class FindingsPane(TonedPane):
     )
     DEFAULT_CSS = """
     FindingsPane > .result { height: auto; max-height: 3; margin-bottom: 1; }
-    FindingsPane > VirtualList { min-height: 3; }
-    FindingsPane > Details { max-height: 60%; }
+    FindingsPane > Details { max-height: 50%; }
+    FindingsPane > Details.-pinned { max-height: 60%; }
     """
 
     def __init__(self, session: Session, number: int | None = None, *, id: str) -> None:

@@ -54,7 +54,7 @@ class FragmentationPane(TonedPane):
     DEFAULT_CSS = """
     FragmentationPane > Static { height: auto; text-wrap: nowrap; text-overflow: ellipsis; }
     FragmentationPane > .strip { margin: 1 0; }
-    FragmentationPane > VirtualList { min-height: 4; }
+    FragmentationPane > .facts { max-height: 45%; }
     """
 
     def __init__(self, session: Session, number: int | None = None, *, id: str) -> None:

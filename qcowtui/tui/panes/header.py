@@ -38,8 +38,8 @@ class _Row:
     share: Share | None = None
 
     @property
-    def key(self) -> tuple[str, str]:
-        return self.section, self.title
+    def key(self) -> tuple[str, str, bool]:
+        return self.section, self.title, self.is_title
 
     @property
     def is_title(self) -> bool:

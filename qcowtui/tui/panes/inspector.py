@@ -99,7 +99,9 @@ class InspectorPane(TonedPane):
         self._revision = self.session.revision
         self._pieces.clear()
         self._asked.clear()
+        at = self.hex.cursor
         self.hex.set_source(self._bytes, self.session.file.size())
+        self.hex.go_to(at)
 
     # ---- the selected cluster
 

@@ -32,7 +32,7 @@ class TonedPane(Pane):
         .pane--muted { color: $text-muted; }
         .pane--strong { color: $foreground; text-style: bold; }
         .pane--good { color: $text-success; }
-        .pane--note { color: $text-accent; }
+        .pane--note { color: $text-primary; }
         .pane--warning { color: $text-warning; }
         .pane--bad { color: $text-error; text-style: bold; }
     }
@@ -80,7 +80,7 @@ _STYLES = {
     Tone.MUTED: "$foreground 60%",
     Tone.STRONG: "bold",
     Tone.GOOD: "$text-success",
-    Tone.NOTE: "$text-accent",
+    Tone.NOTE: "$text-primary",
     Tone.WARNING: "$text-warning",
     Tone.BAD: "bold $text-error",
 }
