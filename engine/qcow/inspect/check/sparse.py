@@ -89,8 +89,11 @@ class _SparseJudge:
                 np.sort(by_block[int(low) : int(high)]),
             )
         self._judge_references()
-        for where, values in self._listed:
-            self._comparison.mismatches(where, values, np.zeros(len(where), dtype=np.uint64))
+        if self._listed:
+            where, values = (np.concatenate(part) for part in zip(*self._listed, strict=True))
+            order = np.argsort(where)
+            nothing = np.zeros(len(where), dtype=np.uint64)
+            self._comparison.mismatches(where[order], values[order], nothing)
 
     def _grouped(self) -> tuple[I64, I64]:
         """(entries of the table whose block can be read, ascending within those of one block; where

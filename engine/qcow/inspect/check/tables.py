@@ -44,7 +44,8 @@ class TableWindow(NamedTuple):
 class TableTally:
     """Counts how often each L2 table is referred to, in memory bounded by distinct tables."""
 
-    _FOLD = 1 << 21
+    #: Entries gathered before they are folded together.
+    FOLD = 1 << 21
 
     def __init__(self) -> None:
         self._columns: tuple[list[NDArray[Any]], ...] = ([], [], [])
@@ -58,7 +59,7 @@ class TableTally:
         self._columns[1].append(times)
         self._columns[2].append(active)
         self._pending += len(offsets)
-        if self._pending > self._FOLD:
+        if self._pending > self.FOLD:
             self._fold()
             self._pending = len(self._columns[0][0]) // 2
 
