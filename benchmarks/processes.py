@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import statistics
-import time
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+_LAUNCHER = Path(__file__).with_name("launcher.py")
 
 
 @dataclass(frozen=True)
@@ -26,18 +30,16 @@ def environment() -> dict[str, str]:
 
 def run(argv: Sequence[str]) -> Cost:
     """Run ``argv`` from PATH to its end, its output thrown away."""
-    with open(os.devnull, "r+b") as null:
-        files = [(os.POSIX_SPAWN_DUP2, null.fileno(), number) for number in (0, 1, 2)]
-        started = time.perf_counter()
-        pid = os.posix_spawnp(argv[0], list(argv), environment(), file_actions=files)
-        _, status, used = os.wait4(pid, 0)
-        wall = time.perf_counter() - started
-    return Cost(
-        wall,
-        used.ru_utime + used.ru_stime,
-        used.ru_maxrss * 1024,  # Linux counts in KiB
-        os.waitstatus_to_exitcode(status),
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", str(_LAUNCHER), *argv],
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
     )
+    wall, cpu, peak, code = done.stdout.split()
+    return Cost(float(wall), float(cpu), int(peak), int(code))
 
 
 def median(costs: Sequence[Cost]) -> Cost:

@@ -1,7 +1,7 @@
 """Which images there are, how each is made, and where it is kept.
 
-Importing this loads no numpy: the process that starts the measured ones stays small, because
-the peak memory of a child counts from that of its parent.
+Importing this loads no numpy: each image is made in a process of its own, which gives its memory
+back.
 """
 
 from __future__ import annotations
