@@ -99,8 +99,8 @@ def _health(session: Session, image: Image) -> list[Badge]:
             Badge(
                 f"LEAKS {count(known.leaks)}",
                 Tone.WARNING,
-                f"{plural(known.leaks, 'cluster')} marked as used but nobody refers to them: "
-                "wasted space, no damage.",
+                f"{plural(known.leaks, 'cluster')} counted as used, but nothing refers to them: "
+                "wasted space, or lost guest data. Look before anything reclaims them.",
             )
         )
     if known is not None and known.unchecked:

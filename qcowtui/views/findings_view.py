@@ -7,18 +7,16 @@ from dataclasses import dataclass
 
 from qcow.findings import Finding, GuestRange, Range, Severity
 
+from .health import POSTPONED, health, health_words
 from .selection import ACTIVE, Selection, select_guest, select_host
 from .session import Part, PartState, Session
 from .states import state_name
 from .tones import Tone, severity_tone
 from .units import offset, plural, size
 
-NOTHING_FOUND = "No metadata errors found; guest content not verified."
 #: Places and examples listed in the details.
 _MAX_LISTED = 8
 
-#: Counts that an unclean shutdown left out of date.
-_STALE = "QCOW-REFCOUNT-STALE"
 _WORDS = {
     Severity.ERROR: "ERROR",
     Severity.CORRUPTION: "CORRUPT",
@@ -152,47 +150,24 @@ def check_words(session: Session) -> tuple[str, str, Tone]:
     if result is None:
         running = session.state_of(Part.CHECK) is PartState.PARTIAL
         return ("CHECKING" if running else "NOT CHECKED"), "", Tone.MUTED
-    corrupt = result.corruptions + result.extra_corruptions
-    leaks = result.leaks + result.extra_leaks
-    if result.check_errors:
-        return (
-            "INCOMPLETE",
-            f"The check could not complete: {plural(result.check_errors, 'place')} could not be "
-            "read.",
-            Tone.BAD,
-        )
-    if corrupt:
-        if only_stale(session):
-            return (
-                "NOT CLEANLY SHUT DOWN",
-                "Refcounts were postponed and are out of date; guest data and mappings are intact.",
-                Tone.WARNING,
-            )
-        words = plural(corrupt, "corruption")
-        words += f" and {plural(leaks, 'leaked cluster')}" if leaks else ""
-        return "CORRUPT", f"{words}: fix before anything writes.", Tone.BAD
-    if leaks:
-        return (
-            "LEAKS",
-            f"{plural(leaks, 'leaked cluster')}: space only, after a look at what is in them.",
-            Tone.WARNING,
-        )
-    return "OK", NOTHING_FOUND, Tone.GOOD
-
-
-def only_stale(session: Session) -> bool:
-    """Whether every corruption found is a refcount that an unclean shutdown left out of date."""
-    if session.check is None:
-        return False
-    bad = [found for found in session.check.findings if found.severity >= Severity.CORRUPTION]
-    return bool(bad) and all(found.code == _STALE for found in bad)
+    known = health(result)
+    word = "OK"
+    if known.corrupt:
+        word = "CORRUPT"
+    elif known.unchecked:
+        word = "INCOMPLETE"
+    elif known.postponed:
+        word = "DIRTY"
+    elif known.leaks:
+        word = "LEAKS"
+    return word, f"{health_words(known)}.", known.tone
 
 
 def _row(finding: Finding) -> FindingRow:
     hits = sum(found.length for found in finding.guest_ranges)
     word, tone = _WORDS[finding.severity], severity_tone(finding.severity)
-    if finding.code == _STALE:  # expected after a crash: no reason for alarm
-        word, tone = "DIRTY", Tone.WARNING
+    if finding.code == POSTPONED:  # expected after a crash: no reason for alarm
+        word, tone = "DIRTY", Tone.NOTE
     return FindingRow(
         finding,
         word,

@@ -11,7 +11,7 @@ from .tones import Tone
 from .units import plural
 
 #: The kind of finding that says an image was not shut down cleanly, and nothing worse.
-_POSTPONED = "QCOW-REFCOUNT-STALE"
+POSTPONED = "QCOW-REFCOUNT-STALE"
 
 
 class Health(NamedTuple):
@@ -43,7 +43,7 @@ def health(check: CheckResult) -> Health:
     """The result of a check without the drama: postponed refcounts are no corruption to people."""
     corruptions = check.corruptions + check.extra_corruptions
     grave = [found for found in check.findings if found.severity >= Severity.CORRUPTION]
-    postponed = bool(grave) and all(found.code == _POSTPONED for found in grave)
+    postponed = bool(grave) and all(found.code == POSTPONED for found in grave)
     leaks = 0 if postponed else check.leaks + check.extra_leaks
     return Health(corruptions, leaks, check.check_errors, postponed)
 
@@ -60,7 +60,8 @@ def health_words(found: Health) -> str:
             "Not cleanly shut down: refcounts were postponed, QEMU rebuilds them; no data is lost"
         )
     elif found.leaks:
-        text = f"{plural(found.leaks, 'leaked cluster')}: wasted space, no damage"
+        leaked = plural(found.leaks, "leaked cluster")
+        text = f"{leaked}: space only, after a look at what is in them"
     elif found.unchecked:
         text = "No errors in what could be checked"
     else:

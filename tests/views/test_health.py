@@ -27,7 +27,11 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("found", "words", "tone"),
     [
         (Health(0, 0, 0, False), "No metadata errors found; guest content not verified", Tone.GOOD),
-        (Health(0, 1, 0, False), "1 leaked cluster: wasted space, no damage", Tone.WARNING),
+        (
+            Health(0, 1, 0, False),
+            "1 leaked cluster: space only, after a look at what is in them",
+            Tone.WARNING,
+        ),
         (
             Health(2, 3, 0, False),
             "2 corruptions and 3 leaked clusters: fix before anything writes to this image",

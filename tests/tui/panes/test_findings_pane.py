@@ -68,7 +68,7 @@ async def test_it_fills_when_the_check_is_done(demo: Path) -> None:
 
 async def test_an_unclean_shutdown_is_no_alarm(demo: Path) -> None:
     async with one_pane(demo / "laptop-unclean.qcow2", "findings", LOW) as (app, _):
-        assert "NOT CLEANLY SHUT DOWN" in app.text()
+        assert "DIRTY  Not cleanly shut down" in app.text()
         assert "CORRUPT" not in app.text()
 
 
