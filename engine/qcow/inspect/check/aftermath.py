@@ -6,6 +6,7 @@ import numpy as np
 
 from ...image.image import Image
 from ...layout.constants import OFLAG_COPIED
+from ...layout.distinct import distinct
 from ...layout.geometry import Geometry
 from ...layout.tables import I64, OFFSETS, U64
 from . import kinds as K
@@ -44,7 +45,7 @@ def mark_collisions(
             )
         ],
     )
-    for mask in np.unique(double.owners).tolist():
+    for mask in distinct(double.owners).tolist():
         for name in owner_names(mask):
             collector.add(K.OVERLAP, 0, note=f"the {name}")
     counts.mark(clusters, CAUSE_OVERLAP, CAUSE)
@@ -58,7 +59,7 @@ def name_metadata(claims: Claims, counts: Counts, collector: Collector) -> None:
             continue
         for cause, kind in KIND_OF_CAUSE.items():
             if cause != CAUSE_OVERLAP:
-                for owner in np.unique(piece.owner[causes == cause]).tolist():
+                for owner in distinct(piece.owner[causes == cause]).tolist():
                     collector.add(kind, 0, note=f"the {Owner(owner).label}")
 
 

@@ -11,6 +11,7 @@ from ...findings import FindingKind
 from ...image.image import Image
 from ...image.refcounts import refcount_table
 from ...layout.constants import REFCOUNT_TABLE_RESERVED_MASK
+from ...layout.distinct import distinct_counts
 from ...layout.geometry import Geometry
 from ...layout.header_rules import refcount_table_fault
 from ...layout.tables import I64, U64
@@ -108,7 +109,7 @@ def judge_sharing(
     rows = np.concatenate(suspect) if suspect else np.zeros(0, dtype=np.int64)
     if not len(rows):
         return
-    clusters, blocks_there = np.unique(blocks.cluster[rows], return_counts=True)
+    clusters, blocks_there = distinct_counts(blocks.cluster[rows])
     alone = counts.at(clusters) == blocks_there.astype(np.uint64)
     wrong = int(blocks_there.sum()) - int(np.count_nonzero(alone))
     if not wrong:

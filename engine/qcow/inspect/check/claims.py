@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ...layout.distinct import distinct
 from ...layout.tables import I64
 from . import kinds as K
 from .collect import Collector, exceeding
@@ -136,7 +137,7 @@ class Claims:
     def add_to(self, adder: Adder) -> None:
         """Add the references of everything claimed."""
         for piece in self.pieces():
-            for number in np.unique(piece.times).tolist():
+            for number in distinct(piece.times).tolist():
                 adder.many(piece.cluster[piece.times == number], number)
 
     def spill(self) -> int:
@@ -149,7 +150,8 @@ class Claims:
 
     def collisions(self, counts: Counts, end: int) -> Collisions:
         """The claimed clusters before ``end`` that more refers to than the claim itself."""
-        found: list[tuple[I64, I64]] = []
+        none = np.zeros(0, dtype=np.int64)
+        found: list[tuple[I64, I64]] = [(none, none)]
         for piece in self.pieces():
             inside = (piece.cluster >= counts.low) & (piece.cluster < min(counts.high, end))
             piece = Piece(*(column[inside] for column in piece))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...layout.distinct import distinct, distinct_counts
 from ...layout.tables import I64
 
 #: Sparse references folded together at a time.
@@ -252,7 +253,7 @@ class _SparseAdder(Adder):
         clusters = self._inside(clusters)
         if not len(clusters):
             return
-        found, repeats = np.unique(clusters, return_counts=True)
+        found, repeats = distinct_counts(clusters)
         self._parts.append((found, repeats.astype(np.uint64) * np.uint64(times)))
         self._pending += len(found)
         if self._pending > _FOLD:
@@ -260,7 +261,7 @@ class _SparseAdder(Adder):
             self._pending = len(self._parts[0][0]) // 2
 
     def packed(self, clusters: I64) -> None:
-        self._packed.append(np.unique(self._inside(clusters)))
+        self._packed.append(distinct(self._inside(clusters)))
 
     def finish(self) -> None:
         with self._counts.lock:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ...findings import FindingKind
 from ...image.image import Image
 from ...layout.constants import L1_RESERVED_MASK, MAX_L1_BYTES, OFLAG_COPIED
+from ...layout.distinct import distinct
 from ...layout.geometry import Geometry
 from ...layout.tables import I64, OFFSETS, U64
 from . import kinds as K
@@ -190,7 +191,7 @@ class _Judge:
         ]
         self._collector.add(kind, times, examples=examples)
         per_table = self._geometry.l2_entries
-        for owner in np.unique(words.owner[which]).tolist()[:MAX_EXAMPLES]:
+        for owner in distinct(words.owner[which]).tolist()[:MAX_EXAMPLES]:
             index = np.sort(words.number[which][words.owner[which] == owner])
             first, count = runs_of(index)
             for start, length in zip(first[:1000].tolist(), count[:1000].tolist(), strict=True):

@@ -8,6 +8,7 @@ import numpy as np
 
 from ...findings import GuestRange, Range
 from ...image.image import Image
+from ...layout.distinct import distinct
 from ...layout.geometry import Geometry
 from ...layout.tables import OFFSETS
 from ...text import safe
@@ -38,7 +39,7 @@ def users_of_tables(
     named = [runs.table for group in groups for runs in group.entries]
     if not named:
         return {}
-    wanted = np.unique(np.concatenate(named))
+    wanted = distinct(np.concatenate(named))
     users: Users = {}
     found = 0
     size = image.storage.size()

@@ -16,6 +16,7 @@ from ...errors import StorageError
 from ...findings import FindingKind
 from ...image.image import Image
 from ...layout.constants import OFFSET_MASK, OFLAG_COMPRESSED, OFLAG_COPIED
+from ...layout.distinct import distinct
 from ...layout.tables import I64, OFFSETS, U64, compressed_fields
 from . import kinds as K
 from .codes import (
@@ -98,7 +99,7 @@ class SecondLook:
         if chosen:
             share_out(chosen, self._work, threads_for(len(chosen)), between)
         if self._double:
-            clusters = np.unique(np.concatenate(self._double))
+            clusters = distinct(np.concatenate(self._double))
             alone = np.count_nonzero(self._counts.codes_at(clusters) & CAUSE == 0)
             self._collector.totals(extra_corruptions=int(alone))
             self._collector.add(
@@ -221,7 +222,7 @@ class SecondLook:
         self._name_causes(found, codes)
         packed = codes & PACKED != 0
         if packed.any():
-            self._double.append(np.unique(found.cluster[packed]))
+            self._double.append(distinct(found.cluster[packed]))
             runs = EntryRuns.of(found.table[packed], found.number[packed])
             self._collector.add(K.OVERLAP, 0, entries=runs)
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ...errors import StorageError
 from ...image.image import Image
 from ...layout.constants import REFCOUNT_TABLE_OFFSET_MASK
+from ...layout.distinct import distinct_counts
 from ...layout.tables import I64, U64, decode_refcounts
 from . import kinds as K
 from .blocks import LAST_BLOCK_OFFSET
@@ -224,7 +225,7 @@ def count_far_blocks(
     offsets[: -(-limit // geometry.refcount_block_entries)] = 0
     used = offsets[(offsets != 0) & (offsets & np.uint64(geometry.cluster_size - 1) == 0)]
     used = used[used < np.uint64(image.storage.size())]
-    distinct, repeats = np.unique(used.astype(np.int64), return_counts=True)
+    distinct, repeats = distinct_counts(used.astype(np.int64))
     held = data.holds(distinct, geometry.cluster_size)
     count = 0
     for offset, times in zip(distinct[held].tolist(), repeats[held].tolist(), strict=True):

@@ -12,6 +12,7 @@ from ...codecs.compression import DecodeError, decompressor
 from ...errors import StorageError
 from ...image.image import Image
 from ...layout.constants import COMPRESSION_NAMES, OFLAG_COMPRESSED, OFLAG_COPIED
+from ...layout.distinct import distinct
 from ...layout.geometry import Geometry
 from ...layout.tables import I64, U64, compressed_fields
 from . import kinds as K
@@ -92,8 +93,8 @@ class StreamCheck:
     def _batch(
         self, batch: list[tuple[TableWindow, I64, U64]], between: Callable[[int], None]
     ) -> None:
-        distinct = np.unique(np.concatenate([entries for _, _, entries in batch]))
-        fresh = distinct[~_contained(distinct, self._known)]
+        different = distinct(np.concatenate([entries for _, _, entries in batch]))
+        fresh = different[~_contained(different, self._known)]
         self._unpack(fresh, between)
         self._done += sum(len(index) for _, index, _ in batch)
         if len(self._known) + len(fresh) <= _REMEMBERED:

@@ -14,6 +14,7 @@ from ...layout.constants import (
     BITMAP_TABLE_OFFSET_MASK,
     BITMAP_TABLE_RESERVED_MASK,
 )
+from ...layout.distinct import distinct
 from ...layout.geometry import Geometry
 from ...layout.tables import I64
 from ...text import safe
@@ -131,7 +132,7 @@ class Bitmaps:
             if size and not self._space.outside(offset, size):
                 found.append(np.arange(*self._space.run(offset, size), dtype=np.int64))
         found += [self._clusters(words)[0] for words in self._words(usable)]
-        return np.unique(np.concatenate(found))
+        return distinct(np.concatenate(found))
 
     def _usable(self) -> list[BitmapEntry]:
         size = self._geometry.cluster_size
@@ -159,7 +160,7 @@ class Bitmaps:
         wrong |= (offsets != 0) & (values & np.uint64(BITMAP_TABLE_ALL_ONES) != 0)
         wrong |= (offsets & np.uint64(self._geometry.cluster_size - 1)) != 0
         names = {bitmap.index: bitmap.name for bitmap in self._image.bitmaps}
-        for owner in np.unique(words.owner[wrong]).tolist():
+        for owner in distinct(words.owner[wrong]).tolist():
             mine = np.flatnonzero(wrong & (words.owner == owner))
             first = int(mine[0])
             # QEMU refuses to open the image, so its check does not complete.
