@@ -81,6 +81,15 @@ def test_cancel_before_the_start(tmp_path: Path) -> None:
         check(image, cancel=token)
 
 
+@pytest.mark.parametrize("left", [0, 1, 512, 4096, 20_000])
+def test_file_that_shrinks_while_it_is_open(tmp_path: Path, left: int) -> None:
+    path = small_image(tmp_path, cluster_bits=12)
+    with _open(path) as image:
+        with open(path, "r+b") as file:
+            file.truncate(left)
+        assert check(image).exit_code == 2
+
+
 def test_no_second_file_and_not_a_byte_changed(tmp_path: Path) -> None:
     builder = small_builder(cluster_bits=12)
     builder.backing("base.qcow2")
