@@ -63,13 +63,11 @@ def coverage(
     """
     import numpy as np
 
-    from ..layout.distinct import distinct
-
     layers = len(chain.layers)
     absent = chain.absent
-    total = chain.virtual_size + sum(
-        layer.disk.virtual_size for layer in chain.layers if layer.disk is not None
-    )
+    total = chain.virtual_size
+    if layers > 1:
+        total += sum(layer.disk.virtual_size for layer in chain.layers if layer.disk is not None)
     report = Throttle(progress)
     done = 0
 
@@ -80,30 +78,29 @@ def coverage(
         if cancel is not None:
             cancel.check()
 
-    served = [0] * layers
-    served_data = [0] * layers
-    unserved = 0
+    # Guest bytes by (layer that serves them, kind of run).
+    totals = np.zeros((layers, len(ExtentKind)), dtype=np.int64)
     for batch in chain.runs():
-        stored = np.isin(batch.kind, _STORED)
-        empty = batch.kind == ExtentKind.UNALLOCATED
-        if absent is not None:
-            empty &= batch.depth != absent
-        unserved += int(batch.length[empty].sum())
-        for depth in distinct(batch.depth).tolist():
-            mine = batch.depth == depth
-            served[depth] += int(batch.length[mine & ~empty].sum())
-            served_data[depth] += int(batch.length[mine & stored].sum())
+        np.add.at(totals, (batch.depth, batch.kind), batch.length)
         advance(int(batch.length.sum()))
+    empty = totals[:, ExtentKind.UNALLOCATED].copy()
+    if absent is not None:
+        empty[absent] = 0
     results = []
     for depth, layer in enumerate(chain.layers):
+        served_data = int(totals[depth, list(_STORED)].sum())
         held: int | None = None
-        if layer.disk is not None:
-            held = 0
+        if layers == 1:
+            held = served_data  # nothing lies above that could hide any of it
+        elif layer.disk is not None:
+            own = np.zeros(len(ExtentKind), dtype=np.int64)
             for batch in layer.disk.extents():
-                held += int(batch.length[np.isin(batch.kind, _STORED)].sum())
+                np.add.at(own, batch.kind, batch.length)
                 advance(int(batch.length.sum()))
-        results.append(LayerCoverage(served[depth], served_data[depth], held))
-    return Coverage(tuple(results), unserved)
+            held = int(own[list(_STORED)].sum())
+        served = int(totals[depth].sum() - empty[depth])
+        results.append(LayerCoverage(served, served_data, held))
+    return Coverage(tuple(results), int(empty.sum()))
 
 
 def layer_infos(chain: Chain, computed: Coverage | None = None) -> tuple[LayerInfo, ...]:

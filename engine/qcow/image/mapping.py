@@ -48,6 +48,8 @@ def window_extents(state: State, window: L2Window) -> ExtentBatch:
         kind = ExtentKind.UNALLOCATED if window.fault is None else ExtentKind.CORRUPT
         return _single(window.first << bits, window.clusters << bits, kind, -1)
     entries, bitmaps = window.entries, window.bitmaps
+    if bitmaps is None and (host := _one_stretch(entries, geometry)) is not None:
+        return _single(window.first << bits, window.clusters << bits, ExtentKind.DATA, host)
     heads = stretches(entries, bitmaps, geometry)
     if heads is None:
         starts = np.arange(window.clusters, dtype=np.int64) << bits
@@ -58,10 +60,25 @@ def window_extents(state: State, window: L2Window) -> ExtentBatch:
         entries = entries[heads]
         bitmaps = bitmaps[heads] if bitmaps is not None else None
     if bitmaps is None:
-        kind_of, host = classify(entries, state)
+        kind_of, hosts = classify(entries, state)
     else:
-        starts, lengths, kind_of, host = _subcluster_runs(starts, lengths, entries, bitmaps, state)
-    return merge_runs(starts + (window.first << bits), lengths, kind_of, host)
+        starts, lengths, kind_of, hosts = _subcluster_runs(starts, lengths, entries, bitmaps, state)
+    return merge_runs(starts + (window.first << bits), lengths, kind_of, hosts)
+
+
+def _one_stretch(entries: U64, geometry: Geometry) -> int | None:
+    """The first host offset when all of ``entries`` is one contiguous run of data."""
+    first, size = int(entries[0]), geometry.cluster_size
+    offset = first & int(OFFSETS)
+    if (
+        int(entries[-1]) - first != (len(entries) - 1) * size
+        or first & (OFLAG_COMPRESSED | OFLAG_ZERO)
+        or offset == 0
+        or offset & (size - 1)
+        or bool((entries[1:] - entries[:-1] != np.uint64(size)).any())
+    ):
+        return None
+    return offset
 
 
 def stretches(entries: U64, bitmaps: U64 | None, geometry: Geometry) -> Bytes | None:
