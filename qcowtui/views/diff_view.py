@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 
 from .session import Part, PartState, Session
@@ -33,6 +34,14 @@ class DiffView:
     tone: Tone = Tone.PLAIN
     rows: tuple[RangeRow, ...] = ()
     unlisted: int = 0  # ranges that are on the map but not in ``rows``
+
+    def position(self, guest_offset: int | None) -> int | None:
+        """The row of the range that a guest offset is in."""
+        if guest_offset is None:
+            return None
+        at = bisect_right(self.rows, guest_offset, key=lambda row: row.start) - 1
+        inside = at >= 0 and guest_offset < self.rows[at].start + self.rows[at].length
+        return at if inside else None
 
 
 def diff_view(session: Session) -> DiffView:

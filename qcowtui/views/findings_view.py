@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from qcow.findings import Finding, GuestRange, Range, Severity
@@ -38,6 +39,27 @@ class FindingRow:
     hits: str  # ``hits 96 KiB``: guest data of all states, summed; empty when there is none
 
 
+class _Spans:
+    """Ranges that do not overlap each other, to be asked again and again."""
+
+    def __init__(self, spans: Iterable[tuple[int, int]]) -> None:
+        ordered = sorted(spans)
+        self._starts = [start for start, _ in ordered]
+        self._stops = [stop for _, stop in ordered]
+
+    def overlaps(self, start: int, stop: int) -> bool:
+        """Whether any byte of ``[start, stop)`` is in one of them."""
+        before = bisect_left(self._starts, stop)
+        return before > 0 and self._stops[before - 1] > start
+
+
+def _by_state(ranges: Iterable[GuestRange]) -> dict[str, _Spans]:
+    states: dict[str, list[tuple[int, int]]] = {}
+    for one in ranges:
+        states.setdefault(one.state, []).append((one.start, one.start + one.length))
+    return {state: _Spans(spans) for state, spans in states.items()}
+
+
 class FindingsView:
     """All findings of a session, worst first."""
 
@@ -49,6 +71,10 @@ class FindingsView:
         self.rows: tuple[FindingRow, ...] = tuple(
             _row(found) for found in ordered if wanted in _haystack(found)
         )
+        self._hosts = [
+            _Spans((one.start, one.end) for one in row.finding.host_ranges) for row in self.rows
+        ]
+        self._guests = [_by_state(row.finding.guest_ranges) for row in self.rows]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -74,19 +100,21 @@ class FindingsView:
             if found.state != ACTIVE or found.start < image.virtual_size
         ]
 
-    def concerns(self, position: int, place: Selection) -> bool:
-        """Whether a finding is about the selected cluster."""
-        finding = self.rows[position].finding
+    def about(self, place: Selection) -> frozenset[int]:
+        """The positions of the findings that concern the selected cluster."""
         size = self._session.cluster_size
-        host, guest = place.host_cluster, place.guest_offset
-        if host is not None:
-            start, stop = host * size, (host + 1) * size
-            if any(one.start < stop and start < one.end for one in finding.host_ranges):
-                return True
-        return guest is not None and any(
-            one.state == place.state and one.start < guest + size and guest < one.start + one.length
-            for one in finding.guest_ranges
-        )
+        found = set()
+        if place.host_cluster is not None:
+            start = place.host_cluster * size
+            found |= {n for n, hit in enumerate(self._hosts) if hit.overlaps(start, start + size)}
+        if place.guest_offset is not None:
+            start = place.guest_offset
+            found |= {
+                n
+                for n, hits in enumerate(self._guests)
+                if place.state in hits and hits[place.state].overlaps(start, start + size)
+            }
+        return frozenset(found)
 
     def details(self, position: int) -> tuple[tuple[str, str], ...]:
         """(heading, text) pairs that say everything about one finding."""

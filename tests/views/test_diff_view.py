@@ -36,6 +36,10 @@ def test_ranges_that_differ(tmp_path: Path) -> None:
             RangeRow(9 * SIZE, SIZE),
             RangeRow(100 * SIZE, SIZE),
         )
+        assert [view.position(SIZE * n) for n in (0, 3, 4, 5, 9, 100, 101)] == [
+            None, 0, 0, None, 1, 2, None
+        ]  # fmt: skip
+        assert view.position(None) is None
         assert view.rows[0].words == "0x30000-0x50000"
         assert view.title == "active ↔ [bold]before\\x1b"
         assert view.verdict == "256 KiB differ in 3 ranges, 1.6 % of the disk"

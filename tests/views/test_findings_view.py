@@ -78,9 +78,9 @@ def test_places_are_where_the_damage_is(tmp_path: Path) -> None:
     with opened(built.save(tmp_path / "a.qcow2"), CHECK) as session:
         view = FindingsView(session)
         assert [place.host_cluster for place in view.places(0)] == [first, first + 4]
-        assert view.concerns(0, select_host(first + 1))
-        assert not view.concerns(0, select_host(first + 2))
-        assert not view.concerns(0, select_host(0))
+        assert 0 in view.about(select_host(first + 1))
+        assert 0 not in view.about(select_host(first + 2))
+        assert 0 not in view.about(select_host(0))
 
 
 def test_guest_ranges_are_told_and_matched(tmp_path: Path) -> None:
@@ -90,9 +90,9 @@ def test_guest_ranges_are_told_and_matched(tmp_path: Path) -> None:
         view = FindingsView(session)
         at = next(i for i, row in enumerate(view.rows) if row.finding.code == "QCOW-REFCOUNT-ZERO")
         assert view.rows[at].hits == "hits 64 KiB"
-        assert view.concerns(at, select_guest(7 * SIZE))
-        assert not view.concerns(at, select_guest(8 * SIZE))
-        assert not view.concerns(at, select_guest(7 * SIZE, "snapshot:1"))
+        assert at in view.about(select_guest(7 * SIZE))
+        assert at not in view.about(select_guest(8 * SIZE))
+        assert at not in view.about(select_guest(7 * SIZE, "snapshot:1"))
         said = dict(view.details(at))
         assert said["guest data hit"] == "64 KiB of the active disk: 0x70000-0x80000"
         assert said["code"] == "QCOW-REFCOUNT-ZERO"

@@ -95,16 +95,18 @@ class ChainPane(TonedPane):
     def listing(self) -> VirtualList:
         return self.query_one(VirtualList)
 
-    def part_changed(self, part: Part) -> None:
-        if part is Part.IMAGE or part in self.PARTS:
-            self.repaint()
-            self.selection_changed(self.session.selection)
+    def known(self) -> tuple[object, ...]:
+        session = self.session
+        failure = session.failures.get(Part.CHAIN)
+        state = session.state_of(Part.CHAIN)
+        return session.chain, session.layers, session.dependents, session.gate, state, failure
 
     def repaint(self) -> None:
         self._chain = chain_view(self.session)
         self.listing.data_changed()
         self.retitle(subtitle=self._chain.note)
         self._show_details()
+        self.selection_changed(self.session.selection)
 
     # ---- rows
 
@@ -154,7 +156,7 @@ class ChainPane(TonedPane):
     def selection_changed(self, selection: Selection) -> None:
         chain = self.session.chain
         known = selection.guest_offset is not None and selection.state == ACTIVE
-        if not known or chain is None or len(chain.layers) < 2:
+        if not known or not selection.complete or chain is None or len(chain.layers) < 2:
             self._mark(frozenset())
         else:
             self._find_layers(chain, selection)

@@ -44,6 +44,7 @@ class DifferencesPane(TonedPane):
     def __init__(self, session: Session, number: int | None = None, *, id: str) -> None:
         super().__init__(session, number, id=id)
         self._found = DiffView("", "")
+        self._here: int | None = None
 
     def compose(self) -> ComposeResult:
         yield Static(classes="summary", markup=False)
@@ -52,12 +53,17 @@ class DifferencesPane(TonedPane):
     def on_mount(self) -> None:
         self.repaint()
 
-    def part_changed(self, part: Part) -> None:
-        if part is Part.IMAGE or part in self.PARTS:
-            self.repaint()
+    def known(self) -> tuple[object, ...]:
+        session = self.session
+        found = session.difference
+        counted = "" if found is None else found.verdict
+        return found, counted, session.state_of(Part.DIFF), session.failures.get(Part.DIFF)
 
     def selection_changed(self, selection: Selection) -> None:
-        self.listing.data_changed()
+        here = self._found.position(selection.guest_offset)
+        if here != self._here:
+            self._here = here
+            self.listing.data_changed()
 
     @property
     def listing(self) -> VirtualList:
@@ -65,6 +71,7 @@ class DifferencesPane(TonedPane):
 
     def repaint(self) -> None:
         found = self._found = diff_view(self.session)
+        self._here = found.position(self.session.selection.guest_offset)
         lines = [content((found.title, Tone.STRONG))] if found.title else []
         lines.append(content((found.verdict, found.tone)))
         if found.unlisted:
@@ -74,13 +81,11 @@ class DifferencesPane(TonedPane):
 
     def _cells(self, index: int) -> list[Text]:
         row = self._found.rows[index]
-        guest = self.session.selection.guest_offset
-        inside = guest is not None and row.start <= guest < row.start + row.length
         return [
             self.words((size(row.start), Tone.MUTED)),
             self.words(row.words),
             self.words(size(row.length)),
-            self.words("◂" if inside else ""),
+            self.words("◂" if index == self._here else ""),
         ]
 
     def on_virtual_list_highlighted(self, event: VirtualList.Highlighted) -> None:

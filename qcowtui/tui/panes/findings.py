@@ -58,6 +58,7 @@ class FindingsPane(TonedPane):
         self._columns = _LAYOUTS[-1][1]
         self._filter = ""
         self._findings = FindingsView(session)
+        self._about: frozenset[int] = frozenset()
         self._place = 0
 
     def compose(self) -> ComposeResult:
@@ -80,21 +81,26 @@ class FindingsPane(TonedPane):
     def listing(self) -> VirtualList:
         return self.query_one(VirtualList)
 
-    def part_changed(self, part: Part) -> None:
-        if part is Part.IMAGE or part in self.PARTS:
-            self.repaint()
+    def known(self) -> tuple[object, ...]:
+        session = self.session
+        failure = session.failures.get(Part.CHECK)
+        return session.check, session.chain, session.state_of(Part.CHECK), failure
 
     def filter_changed(self, text: str) -> None:
         self._filter = text
         self.repaint()
 
     def selection_changed(self, selection: Selection) -> None:
-        self.listing.data_changed()
+        about = self._findings.about(selection)
+        if about != self._about:
+            self._about = about
+            self.listing.data_changed()
 
     def repaint(self) -> None:
         before = self._current
         kept = None if before is None else self._findings.rows[before].finding
         self._findings = FindingsView(self.session, self._filter)
+        self._about = self._findings.about(self.session.selection)
         self.listing.data_changed()
         for position, row in enumerate(self._findings.rows):
             if kept is not None and (row.finding.code, row.finding.what) == (kept.code, kept.what):
@@ -115,10 +121,9 @@ class FindingsPane(TonedPane):
 
     def _cells(self, position: int) -> list[Text]:
         row = self._findings.rows[position]
-        about = self._findings.concerns(position, self.session.selection)
         cells = {
             _SEVERITY: self.words((row.severity, row.tone)),
-            _WHAT: self.words(row.what, " ◂" if about else ""),
+            _WHAT: self.words(row.what, " ◂" if position in self._about else ""),
             _COUNT: self.words(row.count),
             _HITS: self.words(row.hits),
         }

@@ -61,6 +61,7 @@ class FragmentationPane(TonedPane):
         super().__init__(session, number, id=id)
         self._measured = FragmentationView()
         self._regions: tuple[RegionRow, ...] = ()
+        self._here: RegionRow | None = None
 
     def compose(self) -> ComposeResult:
         yield Static(classes="facts", markup=False)
@@ -74,12 +75,23 @@ class FragmentationPane(TonedPane):
     def on_resize(self) -> None:
         self._show_facts()
 
-    def part_changed(self, part: Part) -> None:
-        if part is Part.IMAGE or part in self.PARTS:
-            self.repaint()
+    def known(self) -> tuple[object, ...]:
+        session = self.session
+        failure = session.failures.get(Part.FRAGMENTATION)
+        return session.fragmentation, session.state_of(Part.FRAGMENTATION), failure
 
     def selection_changed(self, selection: Selection) -> None:
-        self.listing.data_changed()
+        here = self._region_of(selection)
+        if here is not self._here:
+            self._here = here
+            self.listing.data_changed()
+
+    def _region_of(self, selection: Selection) -> RegionRow | None:
+        guest = selection.guest_offset
+        if guest is None:
+            return None
+        inside = (row for row in self._regions if row.start <= guest < row.start + row.length)
+        return next(inside, None)
 
     @property
     def listing(self) -> VirtualList:
@@ -88,6 +100,7 @@ class FragmentationPane(TonedPane):
     def repaint(self) -> None:
         self._measured = fragmentation_view(self.session)
         self._regions = tuple(row for row in self._measured.regions if row.heat is not None)
+        self._here = self._region_of(self.session.selection)
         self._show_facts()
         self.listing.data_changed()
 
@@ -145,8 +158,7 @@ class FragmentationPane(TonedPane):
             axis_label(place, row.length) for place in (row.start, row.start + row.length)
         )
         line.append_text(self.words(f" {start:>8} - {stop:<9}", (region_words(row), Tone.MUTED)))
-        guest = self.session.selection.guest_offset
-        if guest is not None and row.start <= guest < row.start + row.length:
+        if row is self._here:
             line.append(" ◂")
         if content_width(self.listing) >= _MIN_WIDTH_FOR_GLOSSES:
             line.append_text(self.words((f"  from guest {offset(row.start)}", Tone.MUTED)))

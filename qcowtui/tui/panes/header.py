@@ -52,7 +52,7 @@ class HeaderPane(TonedPane):
     TITLE = "Header"
     TAB = "Header"
     FILTERABLE = True
-    PARTS = frozenset({Part.LOCK, Part.HOST_MAP, Part.SHARING, Part.CHECK, Part.CHAIN})
+    PARTS = frozenset({Part.HOST_MAP, Part.SHARING, Part.CHECK, Part.CHAIN})
     HELP = (
         "What this image is. Four sizes are easily confused: the virtual size is what the guest "
         "sees, the file length is what ls -l shows, the disk size is what the file takes on this "
@@ -79,9 +79,9 @@ class HeaderPane(TonedPane):
     def on_mount(self) -> None:
         self.repaint()
 
-    def part_changed(self, part: Part) -> None:
-        if part is Part.IMAGE or part in self.PARTS:
-            self.repaint()
+    def known(self) -> tuple[object, ...]:
+        session = self.session
+        return session.owners, session.sharing, session.space, session.check, session.chain
 
     def filter_changed(self, text: str) -> None:
         self._filter = text.casefold()

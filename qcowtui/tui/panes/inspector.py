@@ -34,7 +34,6 @@ class InspectorPane(TonedPane):
     TITLE = "Inspector"
     TAB = "Inspector"
     SCOPE = Scope.INSPECTOR
-    PARTS = frozenset({Part.HOST_MAP})
     HELP = (
         "The selected cluster from close by. The lines with ← are everything that points at it, "
         "read from right to left as QEMU does: the L1 table of a state, an entry in it, an entry "
@@ -75,14 +74,19 @@ class InspectorPane(TonedPane):
         self._notes: list[Note] = []
         self._window = range(0)
         self._shown = Selection()
+        self._seen = False
 
     def compose(self) -> ComposeResult:
         yield Static(classes="facts", markup=False)
         yield Static(classes="field", markup=False)
         yield HexView(self._bytes, self.session.file.size())
 
-    def on_mount(self) -> None:
+    def on_show(self) -> None:
+        self._seen = True
         self.selection_changed(self.session.selection)
+
+    def on_hide(self) -> None:
+        self._seen = False
 
     @property
     def hex(self) -> HexView:
@@ -91,7 +95,6 @@ class InspectorPane(TonedPane):
     def part_changed(self, part: Part) -> None:
         if part is Part.IMAGE:
             self._forget()
-        if part is Part.IMAGE or part in self.PARTS:
             self.selection_changed(self.session.selection)
 
     def _forget(self) -> None:
@@ -106,6 +109,8 @@ class InspectorPane(TonedPane):
     # ---- the selected cluster
 
     def selection_changed(self, selection: Selection) -> None:
+        if not self._seen:  # nobody looks: read no bytes for every move on the map
+            return
         moved = not selection.same_place(self._shown)
         self._shown = selection
         self._known = cluster_view(self.session, selection)

@@ -47,7 +47,7 @@ class SnapshotsPane(TonedPane):
     TAB = "Snapshots"
     SCOPE = Scope.SNAPSHOTS
     FILTERABLE = True
-    PARTS = frozenset({Part.SHARING, Part.HOST_MAP})
+    PARTS = frozenset({Part.SHARING})
     HELP = (
         "Internal snapshots: former states of the disk, kept inside this file. qcow2 does not "
         "record which snapshot another was made from, so the tree is inferred: each state hangs "
@@ -100,8 +100,12 @@ class SnapshotsPane(TonedPane):
     def part_changed(self, part: Part) -> None:
         if part is Part.IMAGE:
             self._marked.clear()
-        if part is Part.IMAGE or part in self.PARTS:
-            self.repaint()
+        super().part_changed(part)
+
+    def known(self) -> tuple[object, ...]:
+        session = self.session
+        state = session.state_of(Part.SHARING)
+        return session.sharing, session.ancestry, session.space, state
 
     def filter_changed(self, text: str) -> None:
         self._filter = text

@@ -14,6 +14,7 @@ from textual.theme import Theme
 from qcow.inspect.classes import ClusterClass
 
 from ...views.palette import Ink, class_ink
+from ...views.session import Part
 from ...views.tones import Tone
 from ..theme import map_theme
 from .base import Pane
@@ -25,6 +26,8 @@ Piece = tuple[str, Tone]
 class TonedPane(Pane):
     """Gives its subclasses :meth:`words` and the colours of the map's classes."""
 
+    #: The parts of the session it shows; the image itself always counts.
+    PARTS: ClassVar[frozenset[Part]] = frozenset()
     COMPONENT_CLASSES: ClassVar[set[str]] = {f"pane--{tone.value}" for tone in Tone}
     DEFAULT_CSS = """
     TonedPane {
@@ -37,6 +40,8 @@ class TonedPane(Pane):
         .pane--bad { color: $text-error; text-style: bold; }
     }
     """
+
+    _painted: tuple[object, ...] = ()
 
     def ink(self, tone: Tone) -> Style:
         """The look of a tone, without a background: rows bring their own."""
@@ -72,6 +77,25 @@ class TonedPane(Pane):
 
     def repaint(self) -> None:
         """Show everything anew, from what the session holds."""
+
+    def known(self) -> tuple[object, ...]:
+        """The parts of the session that are shown: while they are the same objects, so is the pane.
+
+        Jobs tell of their progress many times a second, and finished values never change.
+        """
+        return ()
+
+    def part_changed(self, part: Part) -> None:
+        if part is not Part.IMAGE and part not in self.PARTS:
+            return
+        known = self.known()
+        same = len(known) == len(self._painted) and all(
+            one is other or (isinstance(one, str) and one == other)
+            for one, other in zip(known, self._painted, strict=True)
+        )
+        if part is Part.IMAGE or not same:
+            self._painted = known
+            self.repaint()
 
 
 #: Tones as styles of Content, which looks colours up when it is painted.

@@ -168,3 +168,22 @@ async def test_no_pane_reads_a_file_by_itself(demo: Path) -> None:
             assert opened == [], pane
             with pytest.raises(NoMatches):
                 app.query_one("#nothing")
+
+
+@pytest.mark.parametrize("pane", [one for one in TEXT_PANES if one != "inspector"])
+async def test_progress_without_news_repaints_nothing(demo: Path, pane: str) -> None:
+    async with one_pane(demo / "files-corrupt.qcow2", pane, LARGE) as (app, pilot):
+        for part in Part:
+            app.pane.part_changed(part)
+        await pilot.pause()
+        painted: list[str] = []
+        original = type(app.pane).repaint  # type: ignore[attr-defined]
+        app.pane.repaint = lambda: (painted.append(pane), original(app.pane))  # type: ignore[attr-defined]
+        for part in set(Part) - {Part.IMAGE}:
+            for _ in range(5):
+                app.pane.part_changed(part)
+        assert painted == []
+        fill(app.session, *EVERYTHING, compare("active", "snapshot:1"))
+        for part in set(Part) - {Part.IMAGE}:
+            app.pane.part_changed(part)
+        assert painted
