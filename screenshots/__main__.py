@@ -9,7 +9,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).resolve().parent
 WIDE, NARROW = (160, 48), (80, 24)
 
 
@@ -33,14 +33,14 @@ SHOTS = (
 )
 
 
-async def draw(shot: Shot, size: tuple[int, int], images: Path) -> Path:
+async def draw(shot: Shot, size: tuple[int, int]) -> Path:
     """Drive the app to the screen of ``shot`` and save it."""
     from qcowtui.tui.app import QcowApp
     from qcowtui.views.session import open_session
 
     from .picture import save
 
-    session = open_session(str(images / shot.image))
+    session = open_session(shot.image)
     app = QcowApp(session)
     async with app.run_test(size=size) as pilot:
         await settle(pilot, app)
@@ -75,11 +75,12 @@ def main(names: list[str]) -> None:
         images = Path(folder) / "images"
         images.mkdir()
         write_demo_set(images)
+        os.chdir(images)  # the pictures show plain file names
         for shot in SHOTS:
             if names and shot.name not in names:
                 continue
             for size in shot.sizes:
-                path = asyncio.run(draw(shot, size, images))
+                path = asyncio.run(draw(shot, size))
                 print(f"{path.name}  {path.stat().st_size >> 10} KiB")
 
 
