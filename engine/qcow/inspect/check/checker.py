@@ -1,4 +1,4 @@
-"""The whole check, step by step (qcow2 spec, "Host cluster management")."""
+"""Counting every reference and comparing (qcow2 spec, "Host cluster management")."""
 
 from __future__ import annotations
 
@@ -7,17 +7,12 @@ from collections.abc import Callable
 import numpy as np
 
 from ...errors import StorageError
-from ...findings import Severity
 from ...image.image import Image
-from ...jobs import CancelToken, ProgressCallback, Throttle
-from ...layout.constants import REFCOUNT_TABLE_OFFSET_MASK
+from ...jobs import Throttle
 from ...layout.geometry import Geometry
-from ...layout.tables import U64
 from . import kinds as K
-from . import structures
 from .aftermath import compare_l1_flags, mark_collisions, name_metadata, name_tables
-from .blocks import RefcountBlocks, claim_blocks, judge_sharing, judge_table, read_table
-from .claims import Claims, Owner
+from .blocks import RefcountBlocks, claim_blocks, judge_sharing, judge_table
 from .codes import UNKNOWN
 from .collect import Collector
 from .compare import Comparison, Expectations
@@ -25,119 +20,54 @@ from .counts import Counts, SparseCounts
 from .dense import compare_dense
 from .entries import EntryWalk, WindowFacts
 from .faults import EntryFaults, Scope
-from .l1 import L1Tables, l1_regions, read_l1_tables
 from .parallel import share_out, threads_for
 from .plan import Turn, turns
-from .presence import DataMap
-from .regions import TableRegion
 from .second_look import SecondLook
-from .space import HostSpace
 from .sparse import compare_sparse, count_far_blocks
-from .tables import WINDOW_BYTES, L2TableSet, TableReader, TableWindow, table_windows
-
-#: Refcount blocks are followed this many times as far as the file goes.
-_FAR = 4
+from .survey import Survey
+from .tables import WINDOW_BYTES, TableReader, TableWindow, table_windows
 
 
 class Checker:
-    """One check of one image; what it found is in ``collector`` and the other attributes.
+    """Counts all references of an image and compares them; raises Cancelled.
 
-    ``allocated``, ``fragmented``, ``compressed``: clusters of the active state.  ``end``: clusters
-    that count as part of the file.  ``highest``: the last used one.  ``regions``: the L1
-    tables that were walked; ``wrong_l1`` others are counted as corruptions.  ``windows`` and
-    ``facts``: the L2 tables, and what they refer to.
+    What is wrong goes to ``collector``.  ``allocated``, ``fragmented``, ``compressed``: clusters of
+    the active state.  ``end``: clusters that count as part of the file.  ``highest``: the last used
+    one.  ``windows`` and ``facts``: the L2 tables, and what they refer to.
     """
 
     def __init__(
         self,
         image: Image,
         geometry: Geometry,
-        progress: ProgressCallback | None,
-        cancel: CancelToken | None,
+        found: Survey,
+        collector: Collector,
+        tell: Throttle,
+        check_cancel: Callable[[], None],
     ) -> None:
+        self.allocated = self.fragmented = self.compressed = 0
+        self.end = found.space.clusters
+        self.highest = 0
+        tables = found.l1.tables
+        held = found.data.holds(tables.offset, geometry.cluster_size)
+        self.windows: list[TableWindow] = table_windows(tables.take(held), geometry)
+        self.facts: list[WindowFacts] = [WindowFacts()] * len(self.windows)
         self._image = image
         self._geometry = geometry
-        self._tell = Throttle(progress)
-        self._cancel = cancel
-        self.collector = Collector()
-        self.space = HostSpace.of(image.storage, geometry)
-        self.data = DataMap(image.storage, self.space)
-        self.allocated = self.fragmented = self.compressed = 0
-        self.end = self.space.clusters
-        self.highest = 0
-        self.regions: tuple[TableRegion, ...] = ()
-        self.wrong_l1 = 0
-        self.windows: list[TableWindow] = []
-        self.facts: list[WindowFacts] = []
-        self._claims = Claims(self.space, self.collector)
+        self._found = found
+        self._collector = collector
+        self._tell = tell
+        self._check_cancel = check_cancel
+        limit = found.limit(geometry)
+        self._scope = Scope(geometry, found.space, image.header.has_data_file, limit)
+        self._entries = int(np.count_nonzero(held)) * geometry.l2_entries
+        self._blocks: RefcountBlocks | None = None  # None until the first walk
         self._spill = 0
-        self._first_walk = True
 
     def run(self) -> None:
-        """Walk everything and compare.  Raises Cancelled."""
-        image, geometry = self._image, self._geometry
-        for problem in image.problems:
-            if problem.severity is Severity.ERROR:
-                self.collector.totals(check_errors=1)
-        structures.claim_header(self._claims, geometry)
-        self.regions, self.wrong_l1 = l1_regions(image, geometry, self._claims, self.collector)
-        structures.claim_snapshot_table(image, geometry, self._claims, self.collector)
-        table = read_table(image, geometry, self._claims, self.collector)
-        self._table: U64 = np.zeros(0, dtype=np.uint64) if table is None else table
-        self._counts_known = table is not None
-        structures.claim_luks_header(image, self._claims, self.collector)
-        bitmaps = structures.Bitmaps(image, geometry, self.space, self.data, self.collector)
-        bitmaps.claim(self._claims, self.check_cancel)
-        self._stale_bitmaps = bitmaps.stale_clusters()
-        self._l1: L1Tables = read_l1_tables(
-            image,
-            geometry,
-            self.regions,
-            self.space,
-            self.data,
-            self.collector,
-            self.check_cancel,
-        )
-        tables = self._l1.tables
-        self._claim_tables(tables)
-        held = self.data.holds(tables.offset, geometry.cluster_size)
-        self.windows = table_windows(tables.take(held), geometry)
-        self.facts = [WindowFacts()] * len(self.windows)
-        limit = self._limit()
-        self._scope = Scope(geometry, self.space, image.header.has_data_file, limit)
-        entries = int(np.count_nonzero(held)) * geometry.l2_entries
-        self._count(turns(limit, entries, self.space.present))
-
-    def check_cancel(self) -> None:
-        if self._cancel is not None:
-            self._cancel.check()
-
-    # -- the references ---------------------------------------------------------------------------
-
-    def _claim_tables(self, tables: L2TableSet) -> None:
-        bits = self._geometry.cluster_bits
-        self._claims.clusters(Owner.L2, tables.offset, tables.times, bits)
-        split = tables.offset & (self._geometry.cluster_size - 1) != 0
-        if split.any():
-            behind = tables.offset[split] + self._geometry.cluster_size
-            self._claims.clusters(Owner.L2, behind, tables.times[split], bits)
-
-    def _limit(self) -> int:
-        """Clusters to keep counts for: a little more than the file has.
-
-        Refcount blocks may go on behind the end of a file that was cut; what they say is needed
-        for the flags of entries that point there.
-        """
-        offsets = self._table & np.uint64(REFCOUNT_TABLE_OFFSET_MASK)
-        inside = np.flatnonzero((offsets != 0) & (offsets < np.uint64(self.space.length)))
-        per_block = self._geometry.refcount_block_entries
-        covered = (int(inside[-1]) + 1) * per_block if len(inside) else 0
-        own = self.space.clusters + 1
-        return max(own, min(covered, _FAR * (own + per_block)))
-
-    def _count(self, planned: list[Turn]) -> None:
-        limit = planned[-1].high
-        self._blocks: RefcountBlocks | None = None
+        """Count and compare, a turn of host clusters after the other."""
+        limit, present = self._scope.limit, self._found.space.present
+        planned = turns(limit, self._entries, present)
         comparison: Comparison | None = None
         while planned:
             turn = planned.pop(0)
@@ -145,15 +75,19 @@ class Checker:
             if self._walk(turn, counts):
                 comparison = self._compare(turn, counts)
             else:
-                planned = turn.again(self.space.present) + planned
+                planned = turn.again(present) + planned
         assert comparison is not None, "there is at least one turn"
-        count_far_blocks(self._image, self._table, limit, comparison, self.data)
+        table = self._found.refcount_table
+        count_far_blocks(self._image, table, limit, comparison, self._found.data)
+
+    # -- the references ---------------------------------------------------------------------------
 
     def _walk(self, turn: Turn, counts: Counts) -> bool:
         """Count all references to the clusters of ``turn``; False when it has to be repeated."""
         walks: list[EntryWalk] = []
         # Only the first walk looks for faults; another one would count them again.
-        faults = EntryFaults(self._scope, self.collector) if self._first_walk else None
+        first = self._blocks is None
+        faults = EntryFaults(self._scope, self._collector) if first else None
 
         def work(take: Callable[[], TableWindow | None]) -> None:
             adder = counts.adder()
@@ -174,11 +108,10 @@ class Checker:
 
         threads = 1 if turn.alone else threads_for(len(self.windows))
         share_out(self.windows, work, threads, self._between("reading tables"))
-        if self._first_walk:
-            self._first_walk = False
+        if first:
             self._settle_first_walk(walks)
         adder = counts.adder()
-        self._claims.add_to(adder)
+        self._found.claims.add_to(adder)
         adder.finish()
         return counts.settle() and self._spill <= np.iinfo(counts.values.dtype).max
 
@@ -186,18 +119,18 @@ class Checker:
         self.allocated = sum(walk.allocated for walk in walks)
         self.fragmented = sum(walk.fragmented for walk in walks)
         self.compressed = sum(walk.compressed for walk in walks)
-        self._spill = self._claims.spill() + sum(walk.spill for walk in walks)
+        claims = self._found.claims
+        self._spill = claims.spill() + sum(walk.spill for walk in walks)
         # A structure that ends just behind the end makes QEMU count one cluster more.
-        self.end = self.space.clusters + (1 if self._spill else 0)
-        self._blocks = judge_table(
-            self._image, self._geometry, self._table, self.end, self.collector
-        )
-        claim_blocks(self._blocks, self._claims)
+        self.end = self._found.space.clusters + (1 if self._spill else 0)
+        table = self._found.refcount_table
+        self._blocks = judge_table(self._image, self._geometry, table, self.end, self._collector)
+        claim_blocks(self._blocks, claims)
 
     def _unreadable(self, offsets: list[int]) -> None:
         for offset in offsets:
-            self.collector.totals(check_errors=1)
-            self.collector.add(
+            self._collector.totals(check_errors=1)
+            self._collector.add(
                 K.UNREADABLE, place=(offset, self._geometry.cluster_size), note="an L2 table"
             )
 
@@ -205,39 +138,37 @@ class Checker:
 
     def _compare(self, turn: Turn, counts: Counts) -> Comparison:
         assert self._blocks is not None
-        image = self._image
+        image, geometry, found = self._image, self._geometry, self._found
         if self._spill:
-            where = counts.positions(self.space.clusters, self.space.clusters + 1)
-            counts.values[where] = self._spill
-        double = self._claims.collisions(counts, self.end)
+            behind = found.space.clusters
+            counts.values[counts.positions(behind, behind + 1)] = self._spill
+        double = found.claims.collisions(counts, self.end)
         start = image.header.refcount_table_offset
-        judge_sharing(self._blocks, counts, self._geometry, start, self.collector)
+        judge_sharing(self._blocks, counts, geometry, start, self._collector)
         expected = Expectations(
-            self._geometry, self.end, image.header.dirty, double.cluster, self._stale_bitmaps
+            geometry, self.end, image.header.dirty, double.cluster, found.stale_bitmaps
         )
-        comparison = Comparison(expected, self.collector)
-        tell = self._reached
-        if not self._counts_known:
+        comparison = Comparison(expected, self._collector)
+        table, tell = found.refcount_table, self._reached
+        if not found.counts_known:
             counts.recode()
             counts.codes[:] = UNKNOWN
         elif isinstance(counts, SparseCounts):
-            compare_sparse(image, self._table, counts, comparison, self.data, tell)
+            compare_sparse(image, table, counts, comparison, found.data, tell)
         else:
-            compare_dense(image, self._table, counts, comparison, tell)
+            compare_dense(image, table, counts, comparison, tell)
         tell(turn.high)
         self.highest = max(self.highest, comparison.highest)
-        mark_collisions(double, counts, comparison.mismatched, self.collector)
-        name_metadata(self._claims, counts, self.collector)
-        name_tables(self._l1.tables, counts, self._geometry, self.collector)
-        compare_l1_flags(
-            image, self._geometry, self._l1.active, counts, self.collector, last=turn.last
-        )
-        look = SecondLook(image, self._scope, counts, self.collector, last=turn.last)
+        mark_collisions(double, counts, comparison.mismatched, self._collector)
+        name_metadata(found.claims, counts, self._collector)
+        name_tables(found.l1.tables, counts, geometry, self._collector)
+        compare_l1_flags(image, geometry, found.l1.active, counts, self._collector, last=turn.last)
+        look = SecondLook(image, self._scope, counts, self._collector, last=turn.last)
         look.run(self.windows, self.facts, self._between("comparing flags"))
         return comparison
 
     def _reached(self, cluster: int) -> None:
-        self.check_cancel()
+        self._check_cancel()
         self._tell("comparing refcounts", min(cluster, self.end), self.end)
 
     def _between(self, phase: str) -> Callable[[int], None]:
@@ -245,7 +176,7 @@ class Checker:
         together = max(1, WINDOW_BYTES >> self._geometry.cluster_bits)
 
         def between(number: int) -> None:
-            self.check_cancel()
+            self._check_cancel()
             self._tell(phase, min(number * together, total), total, "L2 tables")
 
         return between

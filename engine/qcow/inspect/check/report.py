@@ -9,9 +9,9 @@ from ...image.image import Image
 from ...layout import problems as P
 from ...layout.geometry import Geometry
 from . import kinds as K
-from .checker import Checker
-from .collect import Group
-from .locate import guest_ranges, host_ranges, users_of_tables
+from .collect import Collector, Group
+from .locate import Users, guest_ranges, host_ranges, users_of_tables
+from .survey import Survey
 
 #: What opening found out that says nothing about the health of this file.
 _NOT_HEALTH = frozenset(
@@ -200,20 +200,25 @@ _STRUCTURE: dict[FindingKind, str] = {
 
 
 def report(
-    image: Image, geometry: Geometry, checker: Checker, cancelled: Callable[[], None]
+    image: Image,
+    geometry: Geometry,
+    collector: Collector,
+    found: Survey,
+    cancelled: Callable[[], None],
 ) -> tuple[Finding, ...]:
     """The findings of a check and of opening, worst first, then by how many places they have."""
-    groups = checker.collector.groups
-    users = users_of_tables(image, groups.values(), checker.regions, checker.data, cancelled)
-    found = [
+    groups = collector.groups
+    users = users_of_tables(image, groups.values(), found.regions, found.data, cancelled)
+    incomplete = collector.check_errors > 0
+    listed = [
         *(finding for finding in image.problems if _matters(finding, groups)),
         *(
-            _finding(image, geometry, checker, kind, group, users)
+            _finding(image, geometry, kind, group, users, incomplete=incomplete)
             for kind, group in groups.items()
             if group.count
         ),
     ]
-    return tuple(sorted(found, key=lambda finding: (-finding.severity, -finding.count)))
+    return tuple(sorted(listed, key=lambda finding: (-finding.severity, -finding.count)))
 
 
 def _matters(finding: Finding, groups: dict[FindingKind, Group]) -> bool:
@@ -228,10 +233,11 @@ def _matters(finding: Finding, groups: dict[FindingKind, Group]) -> bool:
 def _finding(
     image: Image,
     geometry: Geometry,
-    checker: Checker,
     kind: FindingKind,
     group: Group,
-    users: dict[int, list[tuple[int, int]]],
+    users: Users,
+    *,
+    incomplete: bool,
 ) -> Finding:
     guests, guests_cut = guest_ranges(image, geometry, group, users)
     hosts, hosts_cut = host_ranges(geometry, group)
@@ -250,7 +256,7 @@ def _finding(
     where = _guest_words(guests)
     if where:
         what += f"; {where}"
-    if kind is K.LEAK and checker.collector.check_errors:
+    if kind is K.LEAK and incomplete:
         what += "; some may belong to what could not be read"
     return Finding(
         kind,

@@ -6,8 +6,10 @@ from ...findings import Severity
 from ...image.image import Image
 from ...jobs import CancelToken, ProgressCallback, Throttle
 from .checker import Checker
+from .collect import Collector
 from .report import report
 from .result import CheckResult
+from .survey import survey
 
 
 def run(
@@ -22,24 +24,30 @@ def run(
     if geometry is None:
         errors = sum(finding.severity is Severity.ERROR for finding in image.problems)
         return CheckResult(check_errors=max(1, errors), findings=image.problems)
-    checker = Checker(image, geometry, progress, cancel)
+    collector = Collector()
+    tell = Throttle(progress)
+
+    def check_cancel() -> None:
+        if cancel is not None:
+            cancel.check()
+
+    found = survey(image, geometry, collector, check_cancel)
+    checker = Checker(image, geometry, found, collector, tell, check_cancel)
     checker.run()
-    collector = checker.collector
     total = sum(facts.compressed for facts in checker.facts)
     if decode and total:
         from .streams import StreamCheck  # most images need no decompressor
 
-        tell = Throttle(progress)
-
         def between(done: int) -> None:
-            checker.check_cancel()
+            check_cancel()
             tell("unpacking compressed clusters", min(done, total), total)
 
-        StreamCheck(image, geometry, checker.space, collector).run(
+        StreamCheck(image, geometry, found.space, collector).run(
             checker.windows, checker.facts, between
         )
         between(total)
-    findings = report(image, geometry, checker, checker.check_cancel)
+    findings = report(image, geometry, collector, found, check_cancel)
+    seen = sum(finding.severity is Severity.CORRUPTION for finding in image.problems)
     return CheckResult(
         corruptions=collector.corruptions,
         leaks=collector.leaks,
@@ -50,12 +58,7 @@ def run(
         fragmented_clusters=checker.fragmented,
         compressed_clusters=checker.compressed,
         findings=findings,
-        extra_corruptions=collector.extra_corruptions + _seen_at_opening(image, checker),
+        # What opening saw as damaged and qemu-img does not count.
+        extra_corruptions=collector.extra_corruptions + max(0, seen - found.wrong_l1),
         extra_leaks=collector.extra_leaks,
     )
-
-
-def _seen_at_opening(image: Image, checker: Checker) -> int:
-    """Damage that opening found and qemu-img does not count."""
-    seen = sum(finding.severity is Severity.CORRUPTION for finding in image.problems)
-    return max(0, seen - checker.wrong_l1)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ...layout.geometry import Geometry
 from ...storage.base import Storage
 
 
-@dataclass(frozen=True, slots=True)
-class HostSpace:
+class HostSpace(NamedTuple):
     """``length``: bytes of the file in whole sectors.  ``clusters``: that in clusters, rounded up.
 
     ``present``: bytes that really take space, at most ``length``.
