@@ -30,11 +30,10 @@ from .jumplist import JumpList
 from .selection import ACTIVE, Selection
 
 if TYPE_CHECKING:
-    from qcow.inspect.fragmentation import Fragmentation
-
     from qcow.chain import Chain, DependentSearch, LayerInfo
     from qcow.inspect.ancestry import Ancestry
     from qcow.inspect.check import CheckResult
+    from qcow.inspect.fragmentation import Fragmentation
     from qcow.inspect.owners import OwnerMap
     from qcow.inspect.sharing import Sharing
     from qcow.inspect.space import Space
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from .pyramid import ClassPyramid, RefcountPyramid
 
 
+_DIRTY, _POSTPONED = "QCOW-DIRTY", "QCOW-REFCOUNT-STALE"
 #: What a map of a raw image is divided into.
 DEFAULT_CLUSTER_SIZE = 65536
 
@@ -132,7 +132,16 @@ class Session:
     @property
     def findings(self) -> tuple[Finding, ...]:
         """What is notable so far: found on opening, by the check, and by following the chain."""
-        found = self.image.problems if self.check is None else self.check.findings
+        found = self.image.problems
+        if self.check is not None:
+            # A check tells what concerns the health of the file; the rest still stands.
+            told = {finding.code for finding in self.check.findings}
+            if _POSTPONED in told:
+                told.add(_DIRTY)  # the same, in fewer words
+            found = (
+                *self.check.findings,
+                *(finding for finding in found if finding.code not in told),
+            )
         return (*found, *(() if self.chain is None else self.chain.problems))
 
     @property

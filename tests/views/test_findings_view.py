@@ -23,7 +23,7 @@ from qcowtui.views.tones import Tone
 from qcowtui.views.work import CHAIN, CHECK
 
 from ..support.images import pattern, small_builder
-from .opened import opened
+from .opened import fill, opened
 
 SIZE = 65536
 
@@ -196,3 +196,25 @@ def test_every_text_is_printable(tmp_path: Path, name: str) -> None:
             texts = [row.what, row.severity, row.count, row.hits]
             texts += [line for pair in view.details(at) for line in "\n".join(pair).split("\n")]
             assert all(text.isprintable() for text in texts)
+
+
+def test_what_a_check_does_not_judge_stays_listed(tmp_path: Path) -> None:
+    builder = small_builder()
+    builder.backing("/etc/shadow", "raw")
+    with opened(builder.write(tmp_path / "a.qcow2")) as session:
+        before = {row.finding.code for row in FindingsView(session).rows}
+        fill(session, CHECK)
+        after = [row.finding.code for row in FindingsView(session).rows]
+        assert "QCOW-REF-UNTRUSTED" in before
+        assert before <= set(after)
+        assert len(after) == len(set(after))
+
+
+def test_an_unclean_shutdown_is_told_once(tmp_path: Path) -> None:
+    built = image(lazy_refcounts=True)
+    lower_refcounts(built, [3])
+    mark_dirty(built)
+    with opened(built.save(tmp_path / "a.qcow2")) as session:
+        assert [row.finding.code for row in FindingsView(session).rows] == ["QCOW-DIRTY"]
+        fill(session, CHECK)
+        assert [row.finding.code for row in FindingsView(session).rows] == ["QCOW-REFCOUNT-STALE"]
