@@ -372,10 +372,13 @@ class _Scan:
 
     def _mark_beyond(self, first: int) -> None:
         step = 1 << 20
-        for at in range(first, self.total, step):
-            stop = min(self.total, at + step)
+        at = first
+        while at < self.total:
+            # Steps end where chunks do, so that none of them calls a new chunk into being.
+            stop = min(self.total, (at // step + 1) * step)
             if self.claims.classes.touched(at, stop):
                 for _at, piece in self.claims.classes.pieces(at, stop):
                     piece[:] = ClusterClass.BEYOND_END
             if self.publish is not None:
                 self.publish(at, np.full(stop - at, ClusterClass.BEYOND_END, dtype=np.uint8))
+            at = stop
