@@ -16,6 +16,8 @@ _SHORT: Final = {
     ClusterClass.ZERO_ALLOCATED: "zero",
     ClusterClass.SNAPSHOT_L1: "snapshot L1",
 }
+#: What the same class is called when guest clusters are counted.
+_GUEST_ORDER: Final = {ClusterClass.FREE: "unallocated"}
 
 
 class LegendEntry(NamedTuple):
@@ -51,8 +53,10 @@ class ClassLegend:
 
     filters = True
 
-    def __init__(self, painter: ClassPainter) -> None:
+    def __init__(self, painter: ClassPainter, *, guest_order: bool = False) -> None:
+        """In guest order a cluster without a place in this file is unallocated, not free."""
         self._painter = painter
+        self._labels = {**_SHORT, **(_GUEST_ORDER if guest_order else {})}
         self._picked: frozenset[ClusterClass] = frozenset()
 
     @property
@@ -72,7 +76,7 @@ class ClassLegend:
         return [
             LegendEntry(
                 member,
-                _SHORT.get(member, member.label),
+                self._labels.get(member, member.label),
                 counts[member],
                 class_ink(theme, member),
                 member in shown or member.is_problem,

@@ -83,7 +83,7 @@ class AllocationPane(MapPane):
             self._painters[kind], self._legends[kind] = difference, DiffLegend(difference)
             return
         painter = ClassPainter(pyramid)
-        legend = ClassLegend(painter)
+        legend = ClassLegend(painter, guest_order=self.order is Order.GUEST)
         self._painters[kind], self._legends[kind] = painter, legend
         for member in before.picked if before is not None else ():
             legend.toggle(member)
