@@ -77,8 +77,9 @@ class Checker:
             else:
                 planned = turn.again(present) + planned
         assert comparison is not None, "there is at least one turn"
-        table = self._found.refcount_table
-        count_far_blocks(self._image, table, limit, comparison, self._found.data)
+        if not turn.sparse:  # which has looked at all blocks
+            table = self._found.refcount_table
+            count_far_blocks(self._image, table, limit, comparison, self._found.data)
 
     # -- the references ---------------------------------------------------------------------------
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from bisect import insort
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...findings import FindingKind
 from ...layout.tables import I64
@@ -181,6 +182,15 @@ def runs_of(numbers: I64) -> tuple[I64, I64]:
         return numbers, numbers
     heads = np.flatnonzero(np.diff(numbers, prepend=numbers[0] - 2) != 1)
     return numbers[heads], np.diff(heads, append=len(numbers))
+
+
+def contained(values: NDArray[Any], ordered: NDArray[Any]) -> NDArray[np.bool_]:
+    """For each of ``values``: whether it is in ``ordered``, which ascends (bool[n])."""
+    if not len(ordered):
+        return np.zeros(len(values), dtype=bool)
+    place = np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)
+    found: NDArray[np.bool_] = ordered[place] == values
+    return found
 
 
 def exceeding(offset: int, size: int) -> str:

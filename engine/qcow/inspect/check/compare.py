@@ -24,7 +24,7 @@ from .codes import (
     TRUE_ONE,
     USED,
 )
-from .collect import MAX_EXAMPLES, Collector, Example, runs_of
+from .collect import MAX_EXAMPLES, Collector, Example, contained, runs_of
 
 U64 = NDArray[np.uint64]
 
@@ -89,13 +89,13 @@ class Comparison:
         causes = np.zeros(len(clusters), dtype=np.uint8)
         rest = np.ones(len(clusters), dtype=bool)
         if len(self.expected.colliding):
-            double = np.isin(clusters, self.expected.colliding)
+            double = contained(clusters, self.expected.colliding)
             self.mismatched += int(np.count_nonzero(double))
             self._report(K.OVERLAP, double, clusters, on_disk, references, count=False)
             rest &= ~double
         used = references != 0
         if len(self.expected.stale_bitmaps):
-            stale = rest & ~used & np.isin(clusters, self.expected.stale_bitmaps)
+            stale = rest & ~used & contained(clusters, self.expected.stale_bitmaps)
             self._report(K.LEAK_BITMAPS, stale, clusters, on_disk, references)
             rest &= ~stale
         if self.expected.dirty:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ...layout.distinct import distinct, distinct_counts
 from ...layout.tables import I64
+from .collect import contained
 
 #: Sparse references folded together at a time.
 _FOLD = 1 << 21
@@ -220,7 +221,7 @@ class SparseCounts(Counts):
         self.clusters, self.values = _folded(self.parts)
         self.parts = []
         if self.packed_parts:
-            self._packed = np.isin(self.clusters, np.concatenate(self.packed_parts))
+            self._packed = contained(self.clusters, np.sort(np.concatenate(self.packed_parts)))
             self.packed_parts = []
         return True
 

@@ -12,7 +12,7 @@ from ...layout.distinct import distinct
 from ...layout.geometry import Geometry
 from ...layout.tables import OFFSETS
 from ...text import safe
-from .collect import EntryRuns, Group
+from .collect import EntryRuns, Group, contained
 from .l1 import ACTIVE
 from .presence import DataMap
 from .regions import TableRegion, read_words, segments
@@ -51,7 +51,7 @@ def users_of_tables(
             break
         for words in read_words(image.storage, segments([region], size), data, _ignore):
             offsets = (words.values & OFFSETS).astype(np.int64)
-            for at in np.flatnonzero(np.isin(offsets, wanted)).tolist():
+            for at in np.flatnonzero(contained(offsets, wanted)).tolist():
                 users.setdefault(int(offsets[at]), []).append((region.owner, int(words.number[at])))
                 found += 1
                 if found >= _MAX_USERS:

@@ -14,16 +14,17 @@ from numpy.typing import NDArray
 from ...errors import StorageError
 from ...image.image import Image
 from ...layout.constants import REFCOUNT_TABLE_OFFSET_MASK
-from ...layout.distinct import distinct_counts
 from ...layout.tables import I64, U64, decode_refcounts
 from . import kinds as K
 from .blocks import LAST_BLOCK_OFFSET
 from .codes import PACKED, UNKNOWN
-from .collect import MAX_RUNS
+from .collect import contained
 from .compare import Comparison, codes_of, overflow_codes
 from .counts import SparseCounts
 from .presence import DataMap
 
+#: Clusters that are counted and not referred to, as far as they are listed one by one.
+_LISTED = 1 << 16
 #: Entries of the refcount table looked at together.
 _ENTRIES = 1 << 16
 
@@ -65,7 +66,7 @@ class _SparseJudge:
         self._unknown = np.zeros(len(counts.clusters), dtype=bool)
         #: Leaked clusters that were found one by one, and how many were not.
         self._listed: list[tuple[I64, U64]] = []
-        self._room = MAX_RUNS
+        self._room = _LISTED
 
     def run(self, tell: Callable[[int], None]) -> None:
         clusters = self._counts.clusters
@@ -168,10 +169,11 @@ class _SparseJudge:
     ) -> None:
         """Name clusters that are counted and not referred to, as far as there is room."""
         leaks_left, behind_left = inside, behind
-        for number in index[:MAX_RUNS].tolist():
+        for number in index[:_LISTED].tolist():
             if self._room <= 0 or (leaks_left <= 0 and behind_left <= 0):
                 break
-            clusters = np.setdiff1d(filled + number * self._per_block, known)
+            clusters = filled + number * self._per_block
+            clusters = clusters[~contained(clusters, known)]
             low = clusters[clusters < self._end][: self._room]
             high = clusters[clusters >= self._end][: self._room]
             self._room -= len(low) + len(high)
@@ -219,22 +221,15 @@ class _SparseJudge:
 def count_far_blocks(
     image: Image, table: U64, limit: int, comparison: Comparison, data: DataMap
 ) -> None:
-    """What blocks hold that count clusters from ``limit`` on, far behind the end of the file."""
-    geometry = comparison.expected.geometry
-    offsets = table & np.uint64(REFCOUNT_TABLE_OFFSET_MASK)
-    offsets[: -(-limit // geometry.refcount_block_entries)] = 0
-    used = offsets[(offsets != 0) & (offsets & np.uint64(geometry.cluster_size - 1) == 0)]
-    used = used[used < np.uint64(image.storage.size())]
-    distinct, repeats = distinct_counts(used.astype(np.int64))
-    held = data.holds(distinct, geometry.cluster_size)
-    count = 0
-    for offset, times in zip(distinct[held].tolist(), repeats[held].tolist(), strict=True):
-        try:
-            raw = image.storage.read(offset, geometry.cluster_size)
-        except StorageError:
-            continue  # nothing that could be lost there is in the file
-        raw = raw.ljust(geometry.cluster_size, b"\0")
-        count += times * int(np.count_nonzero(decode_refcounts(raw, geometry.refcount_order)))
-    if count:
-        none = np.zeros(0, dtype=np.int64)
-        comparison.beyond_end(none, none.astype(np.uint64), count)
+    """What blocks hold that count clusters from ``limit`` on, far behind the end of the file.
+
+    Nothing that counts can refer to those.
+    """
+    near = -(-limit // comparison.expected.geometry.refcount_block_entries)
+    if not table[near:].any():
+        return
+    far = table.copy()
+    far[:near] = 0
+    nothing = SparseCounts(0, 0)
+    nothing.settle()
+    _SparseJudge(image, far, nothing, comparison, data).run(lambda _: None)

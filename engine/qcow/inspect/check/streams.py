@@ -16,7 +16,7 @@ from ...layout.distinct import distinct
 from ...layout.geometry import Geometry
 from ...layout.tables import I64, U64, compressed_fields
 from . import kinds as K
-from .collect import MAX_EXAMPLES, Collector, EntryRuns
+from .collect import MAX_EXAMPLES, Collector, EntryRuns, contained
 from .entries import WindowFacts
 from .parallel import share_out, threads_for
 from .space import HostSpace
@@ -94,7 +94,7 @@ class StreamCheck:
         self, batch: list[tuple[TableWindow, I64, U64]], between: Callable[[int], None]
     ) -> None:
         different = distinct(np.concatenate([entries for _, _, entries in batch]))
-        fresh = different[~_contained(different, self._known)]
+        fresh = different[~contained(different, self._known)]
         self._unpack(fresh, between)
         self._done += sum(len(index) for _, index, _ in batch)
         if len(self._known) + len(fresh) <= _REMEMBERED:
@@ -102,7 +102,7 @@ class StreamCheck:
         if self._damaged:
             wrong = np.array(sorted(self._damaged), dtype=np.uint64)
             for window, index, entries in batch:
-                self._report(window, index, entries, _contained(entries, wrong))
+                self._report(window, index, entries, contained(entries, wrong))
 
     def _unpack(self, streams: U64, between: Callable[[int], None]) -> None:
         offsets, lengths = compressed_fields(streams, self._geometry)
@@ -166,15 +166,6 @@ class StreamCheck:
                 )
             ],
         )
-
-
-def _contained(values: U64, ordered: U64) -> NDArray[np.bool_]:
-    """For each of ``values``: whether it is in ``ordered``, which ascends (bool[n])."""
-    if not len(ordered):
-        return np.zeros(len(values), dtype=np.bool_)
-    place = np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)
-    found: NDArray[np.bool_] = ordered[place] == values
-    return found
 
 
 def _pieces(offsets: I64, lengths: I64) -> list[_Piece]:

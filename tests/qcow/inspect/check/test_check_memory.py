@@ -57,6 +57,10 @@ def _harm(image: BuiltImage, chosen: random.Random) -> None:
                 )
             ),
         )
+    if chosen.random() < 0.5:
+        # A block that counts clusters far behind the end of the file.
+        table, _ = places.refcount_table
+        image.set_u64(table + 8 * (image.geometry.cluster_size // 8 - 1), image.u64(table))
     for _ in range(3):
         start, _ = chosen.choice(places.refcount_blocks)
         image.patch(start + chosen.randrange(2 * image.nb_clusters), b"\2")
