@@ -50,7 +50,7 @@ class ClusterView:
 def cluster_view(session: Session, place: Selection) -> ClusterView:
     """What is known of the selected place."""
     if place.empty:
-        return ClusterView("", "Nothing is selected. Pick a cluster on the map, or press g.")
+        return ClusterView("", "Nothing is selected: pick a cluster on the map.")
     title = _title(session, place)
     if place.error is not None:
         return ClusterView(title, place.error, Tone.BAD)

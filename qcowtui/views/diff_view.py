@@ -9,8 +9,6 @@ from .session import Part, PartState, Session
 from .tones import Tone
 from .units import offset, percent, plural
 
-NOT_COMPARED = "No states are compared. Press d to pick two of them."
-
 
 @dataclass(frozen=True, slots=True)
 class RangeRow:
@@ -44,14 +42,15 @@ class DiffView:
         return at if inside else None
 
 
-def diff_view(session: Session) -> DiffView:
-    """What is known of the difference that is on the map."""
+def diff_view(session: Session, key: str = "d") -> DiffView:
+    """What is known of the difference that is on the map; ``key`` is what picks the states."""
     found = session.difference
     failure = session.failures.get(Part.DIFF)
     if failure is not None:
         return DiffView("" if found is None else found.title, failure, Tone.BAD)
     if found is None:
-        return DiffView("", NOT_COMPARED, Tone.MUTED)
+        hint = f" Press {key} to pick two of them." if key else ""
+        return DiffView("", f"No states are compared.{hint}", Tone.MUTED)
     rows = tuple(RangeRow(*one) for one in found.listed)
     verdict = found.verdict
     if found.ranges:

@@ -46,4 +46,5 @@ def unopened(
             f" Careful: {outside}. Whoever made the image chose the name, so allow it only if you "
             "know where the image comes from."
         )
-    return ReferenceWords(f"not opened: press {key}", sentence, tone, True)
+    words = f"not opened: press {key}" if key else "not opened"
+    return ReferenceWords(words, sentence, tone, True)

@@ -38,7 +38,8 @@ _SERVES = Column("Serves", 9, "right")
 _BAR = Column("of what is stored", 24)
 _SHORT_BAR = Column("", 14)
 _LAYOUTS: tuple[tuple[int, tuple[Column, ...]], ...] = (
-    (92, (_FILE, _FORMAT, _VIRTUAL, _SERVES, _BAR)),
+    (108, (_FILE, _FORMAT, _VIRTUAL, _SERVES, _BAR)),
+    (82, (_FILE, _FORMAT, _SERVES, _SHORT_BAR)),
     (64, (_FILE, _SERVES, _SHORT_BAR)),
     (44, (_FILE, _SERVES)),
     (0, (_FILE,)),
@@ -75,7 +76,7 @@ class ChainPane(TonedPane):
     def __init__(self, session: Session, number: int | None = None, *, id: str) -> None:
         super().__init__(session, number, id=id)
         self._columns = _LAYOUTS[-1][1]
-        self._chain: ChainView = chain_view(session)
+        self._chain = ChainView((), 0, "")
         self._serving: frozenset[int] = frozenset()
 
     def compose(self) -> ComposeResult:
@@ -102,7 +103,7 @@ class ChainPane(TonedPane):
         return session.chain, session.layers, session.dependents, session.gate, state, failure
 
     def repaint(self) -> None:
-        self._chain = chain_view(self.session)
+        self._chain = chain_view(self.session, self.key_for("chain.follow"))
         self.listing.data_changed()
         self.retitle(subtitle=self._chain.note)
         self._show_details()

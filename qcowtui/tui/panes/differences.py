@@ -70,7 +70,7 @@ class DifferencesPane(TonedPane):
         return self.query_one(VirtualList)
 
     def repaint(self) -> None:
-        found = self._found = diff_view(self.session)
+        found = self._found = diff_view(self.session, self.key_for("diff.compare"))
         self._here = found.position(self.session.selection.guest_offset)
         lines = [content((found.title, Tone.STRONG))] if found.title else []
         lines.append(content((found.verdict, found.tone)))

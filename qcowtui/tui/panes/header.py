@@ -107,7 +107,9 @@ class HeaderPane(TonedPane):
 
     def _all_rows(self) -> list[_Row]:
         rows: list[_Row] = []
-        for number, section in enumerate(header_sections(self.session)):
+        for number, section in enumerate(
+            header_sections(self.session, self.key_for("chain.follow"))
+        ):
             rows += self._section_rows(section)
             if number == 0:
                 rows += self._space_rows()

@@ -13,9 +13,13 @@ from textual.theme import Theme
 
 from qcow.inspect.classes import ClusterClass
 
+from ...commands.keymap import Keymap
+from ...commands.keys import shown_keys
+from ...commands.registry import command
 from ...views.palette import Ink, class_ink
 from ...views.session import Part
 from ...views.tones import Tone
+from ..bindings import key_of
 from ..theme import map_theme
 from .base import Pane
 
@@ -74,6 +78,13 @@ class TonedPane(Pane):
 
     def _theme_changed(self, _theme: Theme) -> None:
         self.repaint()
+
+    def key_for(self, id: str) -> str:
+        """The key of a command as the user has it, for hints; empty where it has none."""
+        keymap = getattr(self.app, "keymap", None)
+        if isinstance(keymap, Keymap):
+            return key_of(keymap, command(id))
+        return shown_keys(command(id).keys[:1])
 
     def repaint(self) -> None:
         """Show everything anew, from what the session holds."""

@@ -79,3 +79,15 @@ async def test_an_untrusted_reference_is_text(demo: Path) -> None:
 async def test_an_image_alone(demo: Path) -> None:
     async with one_pane(demo / "mail-leaks.qcow2", "chain", LARGE) as (app, _):
         assert "no backing file" in app.text()
+
+
+async def test_hints_name_the_users_own_keys(demo: Path) -> None:
+    from qcowtui.commands.keymap import Keymap
+
+    async with one_pane(demo / "web01.qcow2", "chain", LARGE) as (app, pilot):
+        for keys, words in ((("F7",), "press F7"), ((), "not opened  ")):
+            app.keymap = Keymap({"chain.follow": keys})  # type: ignore[attr-defined]
+            app.pane.part_changed(Part.IMAGE)
+            await pilot.pause()
+            assert f"web-template.qcow2  not opened{': ' if keys else ''}" in app.text()
+            assert words in app.text()
