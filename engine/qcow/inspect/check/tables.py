@@ -14,7 +14,7 @@ from ...storage.base import Storage
 
 I32 = NDArray[np.int32]
 #: Bytes of L2 tables that are looked at together (at least one table).
-WINDOW_BYTES = 1 << 20
+WINDOW_BYTES = 1 << 21
 
 
 class L2TableSet(NamedTuple):

@@ -24,7 +24,7 @@ from qcow.inspect.check.presence import DataMap
 from qcow.inspect.check.regions import TableRegion, read_words, segments
 from qcow.inspect.check.result import CheckResult
 from qcow.inspect.check.space import HostSpace
-from qcow.inspect.check.tables import L2TableSet, TableTally, table_windows
+from qcow.inspect.check.tables import WINDOW_BYTES, L2TableSet, TableTally, table_windows
 from qcow.storage.memory import MemoryStorage
 from tests.support.images import small_builder
 
@@ -203,7 +203,7 @@ def test_windows_hold_tables_that_are_used_alike() -> None:
     ]
     expected = zip(*(column.tolist() for column in tables), strict=True)
     assert sorted(listed) == sorted(expected)
-    assert all(len(window.offsets) * 4096 <= 1 << 20 for window in windows)
+    assert all(len(window.offsets) * 4096 <= WINDOW_BYTES for window in windows)
     # The header taken for a table is looked at on its own.
     assert [len(w.offsets) for w in windows if 0 in w.offsets] == [1]
 
