@@ -98,11 +98,8 @@ def _state(image: Image, shares: Sharing, index: int) -> StateSpace:
 
 def frees_if_deleted(image: Image, shares: Sharing, members: Collection[int]) -> int:
     """Bytes that become free when all the snapshots ``members`` (state indices) are deleted."""
-    gone = {index - 1 for index in members}
     size = shares.cluster_size
-    before = -(-image.snapshot_table_length // size)
-    length = 0
-    for snapshot in image.snapshots:
-        if snapshot.index not in gone:
-            length = (length + 7 & ~7) + snapshot.entry_length
-    return shares.exclusive(members) + (before - -(-length // size)) * size
+    before = image.snapshot_table_length  # entries are padded to 8 bytes, the last one, too
+    gone = sum(image.snapshots[index - 1].entry_length + 7 & ~7 for index in members)
+    table = -(-before // size) - -(-(before - gone) // size)
+    return shares.exclusive(members) + table * size
