@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterable
 
 from . import registry
 from .options import HELP, Option
@@ -32,6 +33,7 @@ def main_help() -> list[str]:
     for title, verbs in groups.items():
         lines += ["", f"{title}:"]
         lines += [f"  {verb.name:<15}{verb.summary}" for verb in verbs]
+    lines += ["", f"Options of {PROGRAM} FILE:", *_option_lines(registry.load("open").options)]
     lines += ["", "Examples:"]
     for verbs in groups.values():
         lines += [f"  {PROGRAM} {verb.name} {verb.examples[0][0]}".rstrip() for verb in verbs]
@@ -66,8 +68,17 @@ def verb_help(verb: Verb) -> list[str]:
     ]
     for note in verb.notes:
         lines += ["", *_wrapped(note)]
-    lines += ["", "Options:"]
-    for option in (*verb.options, HELP):
+    lines += ["", "Options:", *_option_lines((*verb.options, HELP))]
+    lines += ["", "Examples:"]
+    for arguments, effect in verb.examples:
+        lines += [f"  {PROGRAM} {verb.name} {arguments}".rstrip(), *_wrapped(effect, 6)]
+    lines += ["", *_exit_lines(verb)]
+    return lines
+
+
+def _option_lines(options: Iterable[Option]) -> list[str]:
+    lines = []
+    for option in options:
         if option.refused:
             continue
         head = _spelt(option)
@@ -75,10 +86,6 @@ def verb_help(verb: Verb) -> list[str]:
             lines.append(head)
             head = ""
         lines += _wrapped(option.help, _COLUMN, head)
-    lines += ["", "Examples:"]
-    for arguments, effect in verb.examples:
-        lines += [f"  {PROGRAM} {verb.name} {arguments}".rstrip(), *_wrapped(effect, 6)]
-    lines += ["", *_exit_lines(verb)]
     return lines
 
 

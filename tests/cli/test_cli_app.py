@@ -77,3 +77,10 @@ def test_what_counts_as_a_screen(
     finally:
         os.close(controller)
         os.close(terminal)
+
+
+def test_the_app_cannot_be_told_a_format(run_app: mock.Mock, small: Path) -> None:
+    ended = qcowtui("-f", "raw", small)
+    assert (ended.code, run_app.called) == (1, False)
+    assert b"-f goes with --plain" in ended.stderr
+    assert qcowtui("-f", "raw", "--plain", small).code == 63

@@ -39,6 +39,8 @@ def run(arguments: Arguments, output: Output) -> int:
         raise CommandError("Expecting one image file name, or a command before it")
     path = operands[0] if operands else None
     if has_screen() and not arguments.has(_PLAIN):
+        if arguments.has(FORMAT.key):
+            raise CommandError("-f goes with --plain: the app tells the format by itself.")
         from qcowtui.tui import run as run_app
 
         return run_app(path, ascii=arguments.has(_ASCII), color=color)
