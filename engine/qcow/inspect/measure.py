@@ -30,7 +30,7 @@ class Target(NamedTuple):
     extended_l2: bool = False
     #: All data clusters are reserved (``preallocation=falloc`` or ``full``).
     preallocated: bool = False
-    #: It would have a backing file; how much that has in common with the source is not known.
+    #: It would have a backing file; what that has in common with a source is not known.
     has_backing_file: bool = False
 
     def geometry(self) -> Geometry:
@@ -101,7 +101,9 @@ def measure_chain(
     def used(cluster_size: int) -> int:
         return _data_clusters(chain, covered, cluster_size, Throttle(progress), cancel)
 
-    found = _measured(size, target, used)
+    # In the worst case nothing of the source is in the backing file as well.
+    worst = target._replace(preallocated=target.preallocated or target.has_backing_file)
+    found = _measured(size, worst, used)
     image = chain.image
     if target.version < 3 or not isinstance(image, Image) or image.header.version < 3:
         return found
@@ -113,7 +115,7 @@ def _measured(size: int, target: Target, used: Callable[[int], int]) -> Measurem
     size = geometry.clusters(size) << geometry.cluster_bits
     impossible = geometry.l1_entries(size) * _ENTRY > MAX_L1_BYTES
     whole = _full_size(geometry, size)
-    if target.preallocated or target.has_backing_file:
+    if target.preallocated:
         data = size
     else:
         data = used(geometry.cluster_size) << geometry.cluster_bits
