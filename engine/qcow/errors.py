@@ -20,6 +20,10 @@ class StorageError(QcowError):
     """The operating system refused a read, an open or a seek."""
 
 
+class NoSpaceError(StorageError):
+    """The host's file system (or quota, or device) has no room for a write."""
+
+
 class NotRegularFile(StorageError):
     """The path is a FIFO, socket, character device or directory, which is never opened."""
 
@@ -62,6 +66,25 @@ class NotFoundError(QcowError):
 
 class UsageError(QcowError):
     """The request itself makes no sense (a range beyond the disk, a malformed size)."""
+
+
+class EditRefused(QcowError):
+    """The change may not be made to this image; the message says why and what would help."""
+
+
+class ChangedError(QcowError):
+    """The image is no longer the one the plan was made on."""
+
+
+class VerificationError(QcowError):
+    """The prepared result failed its check, so it was not made live; the image is the old one."""
+
+
+class IndeterminateError(StorageError):
+    """The switch was written and could not be made durable: the image is the old or the new one.
+
+    Both are complete and clean; opening the image again tells which it is.
+    """
 
 
 class Cancelled(QcowError):

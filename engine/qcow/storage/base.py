@@ -8,6 +8,8 @@ from typing import Protocol, Self
 
 #: What a read may fill: one-byte items, contiguous, writable (cast a numpy array to uint8 first).
 WritableBuffer = memoryview | bytearray
+#: What can be written: one-byte items, contiguous.
+ReadableBuffer = bytes | bytearray | memoryview
 
 
 class Storage(Protocol):
@@ -80,3 +82,49 @@ class Storage(Protocol):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class WritableStorage(Storage, Protocol):
+    """A storage that can be changed; only the transaction and what it is made of use this.
+
+    A write is durable after the next :meth:`flush` and not before.  The first write, truncate,
+    punch or flush that fails raises StorageError (NoSpaceError for a full disk) and ends the
+    storage's life as a writable one: everything after it raises too, because the kernel may have
+    dropped pages that it reported as written (see fsync(2)).  Reading goes on working.
+    """
+
+    def write(self, offset: int, data: ReadableBuffer) -> None:
+        """Write all of ``data`` at ``offset``; a file grows as needed, a device never."""
+
+    def flush(self) -> None:
+        """Return when everything written so far is durable (fdatasync)."""
+
+    def truncate(self, length: int) -> None:
+        """Make the file ``length`` bytes long.  ValueError on a device."""
+
+    def punch(self, offset: int, length: int) -> None:
+        """Give the range back to the host and read zeros from it; the length stays.
+
+        Where the host cannot free it, the range is written with zeros.
+        """
+
+    def allocate(self, offset: int, length: int) -> None:
+        """Make sure that writing the range cannot fail for lack of space; a file may grow.
+
+        Where the host cannot promise that, nothing happens.  Raises NoSpaceError.
+        """
+
+    def copy(self, source: Storage, source_offset: int, offset: int, length: int) -> None:
+        """Write ``length`` bytes of ``source`` here; what lies beyond its end counts as zeros.
+
+        Data and holes are both written: afterwards the range reads as the source did.
+        """
+        step = 1 << 20
+        buffer = bytearray(min(step, length))
+        done = 0
+        while done < length:
+            part = memoryview(buffer)[: min(step, length - done)]
+            got = source.read_into(source_offset + done, part)
+            part[got:] = bytes(len(part) - got)
+            self.write(offset + done, part)
+            done += len(part)
