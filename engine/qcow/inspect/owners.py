@@ -34,7 +34,7 @@ Publish = Callable[[int, Classes], None]
 #: ``publish_counts(first, refcounts on disk uint16 saturating, mismatch bool)``.
 PublishCounts = Callable[[int, NDArray[np.uint16], NDArray[np.bool_]], None]
 
-_PUBLISH_EVERY = 0.05  # seconds
+_PUBLISH_EVERY = 0.2  # seconds
 _PUBLISH_BLOCKS = 256  # at most, each time
 #: Up to so many contiguous stretches in a window are claimed one by one.
 _FEW_STRETCHES = 512

@@ -118,6 +118,8 @@ class AllocationPane(MapPane):
         for legend in self._legend_widgets:
             source = self._legends[self._kind]
             if legend.source is not source:
+                # The map keeps its size, and with it its scale, whatever there is to explain.
+                legend.styles.min_height = max(1, legend.size.height)
                 legend.set_source(source, self.session.cluster_size)
             else:
                 legend.data_changed()
@@ -184,6 +186,7 @@ class AllocationPane(MapPane):
 
     def order_changed(self) -> None:
         """The session's order is another one: draw that map, keep the place."""
+        self._told = -1
         self.redraw()
         self.follow_selection()
         self._tell_view()

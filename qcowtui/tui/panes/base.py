@@ -108,6 +108,7 @@ class Pane(Vertical, can_focus=True):
         super().__init__(id=id)
         self.session = session
         self.number = number
+        self._titled: tuple[str, str] | None = None
         self.retitle()
 
     # ---- what a pane overrides
@@ -145,6 +146,9 @@ class Pane(Vertical, can_focus=True):
 
     def retitle(self, addition: str = "", subtitle: str = "") -> None:
         """Put the title into the border, with something added (safe to show)."""
+        if (addition, subtitle) == self._titled:
+            return  # a border that is set anew repaints the whole pane
+        self._titled = (addition, subtitle)
         title = self.TITLE if self.number is None else f"{self.number} {self.TITLE}"
         # Text, not str: what is added must never be read as markup.
         self.border_title = Text(f"{title}  {addition}" if addition else title)

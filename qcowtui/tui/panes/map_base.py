@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
@@ -36,6 +37,9 @@ class MapPane(Pane):
     def __init__(self, session: Session, number: int | None = None, *, id: str) -> None:
         super().__init__(session, number, id=id)
         self._map: ClusterMap | None = None
+        self._told = -1  # where the screen knows the cursor is
+        #: Takes the place of Select messages, which would make two paints of one key press.
+        self.tell: Callable[[Selection], None] | None = None
 
     def compose(self) -> ComposeResult:
         yield Static(self.WAITING, classes="waiting", markup=False)
@@ -112,6 +116,7 @@ class MapPane(Pane):
         place = self.place_of_selection()
         if self._map is not None and place is not None and place != self._map.cursor:
             self._map.select(place)
+            self._told = place
 
     def failed(self, state: PartState, reason: str) -> None:
         """Explain a map that could not be read."""
@@ -122,7 +127,21 @@ class MapPane(Pane):
 
     def on_cluster_map_selected(self, event: ClusterMap.Selected) -> None:
         event.stop()
-        self.post_message(self.Select(self.selection_of(event.cluster)))
+        self._tell_cursor()
+
+    def _tell_cursor(self) -> None:
+        """Tell where the cursor went."""
+        if self._map is not None and self._map.cursor != self._told:
+            self._told = self._map.cursor
+            place = self.selection_of(self._told)
+            if self.tell is not None:
+                self.tell(place)
+            else:
+                self.post_message(self.Select(place))
+
+    def action_move(self, right: int, down: int) -> None:
+        super().action_move(right, down)
+        self._tell_cursor()
 
     def on_cluster_map_activated(self, event: ClusterMap.Activated) -> None:
         event.stop()
@@ -138,6 +157,9 @@ class MapPane(Pane):
     def _move(self, action: str, *arguments: int) -> None:
         if self._map is not None:
             getattr(self._map, action)(*arguments)
+            # At once, not when the map's messages arrive: one paint instead of two.
+            self.scale_changed()
+            self._tell_cursor()
 
     def action_zoom_in(self) -> None:
         """Twice the detail."""

@@ -14,7 +14,7 @@ from ...views.selection import Selection
 from ...views.session import Part, Session
 from ..bindings import bindings_for
 from ..panes.base import Pane
-from ..panes.catalogue import PANES, entry
+from ..panes.catalogue import PANES, PaneEntry, entry
 from ..widgets.key_bar import KeyBar
 from ..widgets.progress_line import ProgressLine
 from ..widgets.status_line import StatusLine
@@ -45,6 +45,8 @@ class ArrangedScreen(CommandScreen):
         self.session = session
         self._zoomed = False
         self._front = "map"
+        self._panes: dict[str, Pane] = {}
+        self._behind: set[Pane] = set()  # panes that do not know the selection
         self._before = "map"  # where esc leads back to from a view
 
     def compose(self) -> ComposeResult:
@@ -60,7 +62,7 @@ class ArrangedScreen(CommandScreen):
                 with Vertical(id=column, classes=classes):
                     for one in PANES:
                         if one.column == column:
-                            pane = one.make(self.session)
+                            pane = self._make(one)
                             pane.set_class(one.id == self._front, "-front")
                             yield pane
             yield Vertical(id="view", classes="column")
@@ -79,11 +81,15 @@ class ArrangedScreen(CommandScreen):
     @property
     def panes(self) -> list[Pane]:
         """The panes that are mounted."""
-        return list(self.query(Pane))
+        return list(self._panes.values())
 
     def pane(self, id: str) -> Pane:
         """A mounted pane."""
-        return self.query_one(f"#{id}", Pane)
+        return self._panes[id]
+
+    def _make(self, one: PaneEntry) -> Pane:
+        pane = self._panes[one.id] = one.make(self.session)
+        return pane
 
     @property
     def focused_pane(self) -> Pane | None:
@@ -130,9 +136,24 @@ class ArrangedScreen(CommandScreen):
             pane.part_changed(part)
 
     def tell_selection(self, selection: Selection) -> None:
-        """Tell every pane where the user is."""
+        """Tell every pane that can be seen where the user is, the others when they can be."""
         for pane in self.panes:
-            pane.selection_changed(selection)
+            if self._can_be_seen(pane):
+                self._behind.discard(pane)
+                pane.selection_changed(selection)
+            else:
+                self._behind.add(pane)
+
+    def _can_be_seen(self, pane: Pane) -> bool:
+        if self.single:
+            return pane.id == self._front
+        return pane.display and entry(pane.id or "map").column != "view"
+
+    def catch_up(self) -> None:
+        """Tell panes that have come into view where the user is by now."""
+        for pane in [pane for pane in self._behind if self._can_be_seen(pane)]:
+            self._behind.discard(pane)
+            pane.selection_changed(self.session.selection)
 
     # ---- focus and zoom
 
@@ -160,8 +181,8 @@ class ArrangedScreen(CommandScreen):
         pane.focus_target.focus()
 
     async def _mount_view(self, id: str) -> None:
-        if not self.query(f"#{id}"):
-            pane = entry(id).make(self.session)
+        if id not in self._panes:
+            pane = self._make(entry(id))
             await self.query_one("#view").mount(pane)
             for part in Part:
                 pane.part_changed(part)
@@ -199,7 +220,7 @@ class ArrangedScreen(CommandScreen):
         """The next pane in the order of the numbers, among those that can be seen."""
         pane = self.focused_pane
         if self.single:
-            ids = [one.id for one in PANES if one.column != "view" or self.query(f"#{one.id}")]
+            ids = [one.id for one in PANES if one.id in self._panes]
         else:
             ids = [one.id for one in PANES if one.column != "view" and self.pane(one.id).display]
         here = ids.index(pane.id) if pane is not None and pane.id in ids else 0
@@ -216,6 +237,8 @@ class ArrangedScreen(CommandScreen):
             pane.set_class(pane.id == self._front, "-front")
         tabs = tuple(Tab(one.id, str(one.number), one.tab) for one in PANES)
         self.query_one(TabLine).show(tabs, self._front)
+        # Styles apply after this; only then it is known which panes are on the screen.
+        self.call_after_refresh(self.catch_up)
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         pane = self.focused_pane

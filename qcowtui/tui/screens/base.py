@@ -29,6 +29,10 @@ class CommandScreen(Screen[None]):
 
     session: Session | None = None
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._by_key: dict[tuple[Scope, ...], dict[str, Command]] = {}
+
     @property
     def qcow_app(self) -> QcowApp:
         """The app, with its own type."""
@@ -77,14 +81,23 @@ class CommandScreen(Screen[None]):
     def on_key(self, event: events.Key) -> None:
         """A key whose command cannot be used now says why instead of doing nothing."""
         self.say_why_not("")
-        active = self.active_bindings.get(event.key)
-        if active is None or active.enabled:
-            return
-        found = next((c for c in self.commands() if c.id == active.binding.id), None)
+        found = self._command_of(event.key)
         reason = None if found is None else self.reason_against(found)
         if reason is not None:
             event.stop()
             self.say_why_not(reason)
+
+    def _command_of(self, key: str) -> Command | None:
+        """The command a key means here: the nearest one."""
+        scopes = self.scopes
+        by_key = self._by_key.get(scopes)
+        if by_key is None:
+            by_key = self._by_key[scopes] = {}
+            keymap = self.qcow_app.keymap
+            for found in self.commands():
+                for one in keymap.keys_of(found.id):
+                    by_key.setdefault(one, found)
+        return by_key.get(key)
 
     def say_why_not(self, reason: str) -> None:
         """Tell a reason until the next key; an empty one takes it back."""

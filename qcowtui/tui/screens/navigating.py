@@ -14,6 +14,8 @@ from ..job_runner import JobRunner
 from ..messages import LookedUp
 from ..panes.allocation import AllocationPane
 from ..panes.base import Pane
+from ..panes.catalogue import PaneEntry
+from ..panes.map_base import MapPane
 from ..widgets.status_line import StatusLine
 from .arranging import ArrangedScreen
 from .goto import GotoScreen
@@ -27,6 +29,12 @@ class NavigatedScreen(ArrangedScreen):
 
     runner: JobRunner
     _resting: Timer | None = None
+
+    def _make(self, one: PaneEntry) -> Pane:
+        pane = super()._make(one)
+        if isinstance(pane, MapPane):
+            pane.tell = self.select
+        return pane
 
     # ---- the selection
 
@@ -135,6 +143,7 @@ class NavigatedScreen(ArrangedScreen):
     def _seek(self, forward: bool) -> None:
         before = self.session.selection
         pane = self.pane("map")
+        pane.selection_changed(before)  # it may not be on the screen
         if not isinstance(pane, AllocationPane) or not pane.seek(forward):
             self.say_why_not("There is no other one.")
             return

@@ -25,6 +25,8 @@ _WATCH = 0.7
 _PAUSE = 3.0
 
 
+#: Seconds between two looks at what a running job has found so far.
+_REDRAW = 0.2
 _HOW_TO_STOP = "esc stops"
 
 
@@ -36,6 +38,7 @@ class WorkingScreen(NavigatedScreen):
         self.runner = JobRunner(self, session)
         self._watcher: Timer | None = None
         self._begun = 0.0
+        self._drawn = 0.0  # when what a job has found so far was drawn last
         self._rested_at = 0.0  # when the last refresh of a live view may be followed by another
         self._stale = False
 
@@ -92,8 +95,12 @@ class WorkingScreen(NavigatedScreen):
     def _job_moved(self, event: JobProgress) -> None:
         text = progress_text(event.job.title, event.progress, event.elapsed)
         self.query_one(ProgressLine).show(text, event.progress.fraction, _HOW_TO_STOP)
-        for part in event.job.parts:
-            self.tell_part(part)
+        # Drawing what has grown takes from the time the job needs: a few times a second will do.
+        now = time.monotonic()
+        if now - self._drawn >= _REDRAW:
+            self._drawn = now
+            for part in event.job.parts:
+                self.tell_part(part)
 
     @on(JobEnded)
     def _job_ended(self, event: JobEnded) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.message import Message
 from textual.strip import Strip
 
@@ -82,8 +82,15 @@ class OverviewStrip(OwnColors):
             return
         before = self._columns_marked()
         self._view, self._cursor = (first, last), cursor
-        if before != self._columns_marked():
+        after = self._columns_marked()
+        if before == after:
+            return
+        if self.size.height < 2:
             self.refresh()
+        elif before[:2] != after[:2]:
+            self.refresh(Region(0, 1, self.size.width, 1))
+        else:  # the cursor alone: two characters
+            self.refresh(*(Region(column, 1, 1, 1) for column in {before[2], after[2]}))
 
     def data_changed(self) -> None:
         """The painter may have news: repaint if the strip looks different."""

@@ -108,6 +108,7 @@ class VirtualList(ScrollView, OwnColors, can_focus=True, inherit_bindings=False)
         self._empty = empty
         self._index = 0
         self._strips: dict[int, Strip] = {}
+        self._painted: dict[int, list[str | Text]] = {}  # the cells of rows as last painted
         self._widths: tuple[int, ...] = ()
 
     # ---- what the app does with it
@@ -132,14 +133,23 @@ class VirtualList(ScrollView, OwnColors, can_focus=True, inherit_bindings=False)
     def set_columns(self, columns: Sequence[Column]) -> None:
         """Show other columns: what the model gives fits these from now on."""
         self._columns = tuple(columns)
-        self.data_changed()
-
-    def data_changed(self) -> None:
-        """The model has other or more rows."""
-        self._index = min(self._index, max(0, len(self._model) - 1))
-        self._strips.clear()
         if self.is_mounted:
             self._lay_out()
+
+    def data_changed(self) -> None:
+        """The model has other or more rows: repaint those in view that really look different."""
+        kept = self._index < max(1, len(self._model))
+        self._index = min(self._index, max(0, len(self._model) - 1))
+        self._strips.clear()
+        if not self.is_mounted:
+            return
+        if not kept or self.virtual_size.height != len(self._model) + self._header:
+            self._lay_out()
+            return
+        top = self.scroll_offset.y
+        for index in range(top, min(top + self._rows_in_view, len(self._model))):
+            if self._painted.get(index) != list(self._model.row(index)):
+                self.refresh_line(index + self._header)
 
     def set_empty(self, text: str) -> None:
         """What to say where there are no rows."""
@@ -269,13 +279,20 @@ class VirtualList(ScrollView, OwnColors, can_focus=True, inherit_bindings=False)
             return Strip.blank(width, self.rich_style)
         if index == self._index:
             style = self.get_component_rich_style("virtuallist--cursor")
-            return self._line(self._model.row(index), style, plain=self.has_focus)
+            return self._line(self._cells(index), style, plain=self.has_focus)
         strip = self._strips.get(index)
         if strip is None:
             if len(self._strips) >= _KEPT_LINES:
                 self._strips.clear()
-            strip = self._strips[index] = self._line(self._model.row(index), self.rich_style)
+            strip = self._strips[index] = self._line(self._cells(index), self.rich_style)
         return strip
+
+    def _cells(self, index: int) -> list[str | Text]:
+        """The cells of a row that is about to be painted."""
+        if len(self._painted) >= _KEPT_LINES:
+            self._painted.clear()
+        cells = self._painted[index] = list(self._model.row(index))
+        return cells
 
     def _line(self, cells: Sequence[str | Text], style: Style, plain: bool = False) -> Strip:
         """Cells side by side, cut or padded to their columns; ``plain`` drops their styles."""
