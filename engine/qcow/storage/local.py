@@ -59,13 +59,31 @@ def open_local(path: str | os.PathLike[str] | bytes) -> LocalFile:
     Raises NotRegularFile for anything but a regular file or block device (which is found out before
     opening: opening alone can wake the writer of a FIFO or rewind a tape), StorageError otherwise.
     """
+    return LocalFile(*open_descriptor(path, OPEN_FLAGS))
+
+
+def open_descriptor(
+    path: str | os.PathLike[str] | bytes, flags: int, doing: str = "open"
+) -> tuple[int, str]:
+    """``(descriptor, path)`` for the constructors of this package; ``doing`` is for the message.
+
+    Raises what :func:`open_local` raises.
+    """
     shown = os.fsdecode(path)
     try:
         _refuse_unreadable(os.stat(shown).st_mode, shown)
-        descriptor = os.open(shown, OPEN_FLAGS)
+        return os.open(shown, flags), shown
     except (OSError, ValueError) as error:
-        raise StorageError(f"Could not open '{safe(shown)}': {reason(error)}") from error
-    return LocalFile(descriptor, shown)
+        raise StorageError(f"Could not {doing} '{safe(shown)}': {reason(error)}") from error
+
+
+def same_descriptor_path(file: LocalFile) -> str:
+    """A path that leads to the very file ``file`` has open, whatever its name leads to by now.
+
+    Opening it makes a second open file with locks of its own, and needs no gate: what was let pass
+    once is not looked up by name again.  (Linux: ``/proc/self/fd``.)
+    """
+    return f"/proc/self/fd/{file.fileno()}"
 
 
 class LocalFile(Storage):

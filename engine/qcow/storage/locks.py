@@ -13,6 +13,7 @@ import errno
 import fcntl
 import os
 import struct
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -33,6 +34,10 @@ _LIBVIRT = (0, 2)
 
 #: ``struct flock``, its padding as the C compiler lays it out; l_pid must be 0 for OFD locks.
 _FLOCK = struct.Struct("@hhqqi0q")
+#: Two writers that come at once see each other and both step back; so each tries again, after
+#: a random pause of at most this many seconds times the number of tries so far.
+_TRIES = 5
+_PAUSE = 0.012
 #: What a kernel or a (network) file system answers that has no such locks.
 _UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
 
@@ -43,6 +48,8 @@ class LockMode(Enum):
     READER = (("consistent read",), ("write", "resize"))  # qemu-img info, check, map, ...
     FORCE_SHARE = (("consistent read",), ())  # qemu-img -U
     SNOOP = ((), ())  # no lock, no question: looking at a live image
+    #: An edit.  Stricter than QEMU's writers: nobody may read what is being changed.
+    WRITER = (("consistent read", "write", "resize"), PERMISSIONS[:4])
 
     def __init__(self, uses: tuple[str, ...], denies: tuple[str, ...]) -> None:
         self.uses = tuple(map(PERMISSIONS.index, uses))
@@ -113,11 +120,24 @@ class ImageLock:
     def acquire(self, fd: int, mode: LockMode, name: str = "") -> Self:
         """Take the locks of ``mode``, or change to it from the mode held; ``name`` is for messages.
 
-        Raises LockedError, in QEMU's words, when another opener excludes this use (the mode held
-        before is kept), StorageError when ``fd`` is not open.
+        A WRITER tries a few times, within 0.1 s.  Raises LockedError, in QEMU's words,
+        when another opener excludes this use (the mode held before is kept), StorageError when
+        ``fd`` is not open.
         """
         if self.mode is not None and fd != self._fd:
             raise ValueError("this lock is held on another descriptor: release it first")
+        tries = _TRIES if mode is LockMode.WRITER else 1
+        for attempt in range(1, tries + 1):
+            try:
+                self._take(fd, mode, name)
+                break
+            except LockedError:
+                if attempt == tries:
+                    raise
+                time.sleep(_PAUSE * attempt * os.urandom(1)[0] / 255)
+        return self
+
+    def _take(self, fd: int, mode: LockMode, name: str) -> None:
         wanted = frozenset([_USES + i for i in mode.uses] + [_DENIES + i for i in mode.denies])
         placed: list[int] = []
         effective = True
@@ -142,7 +162,6 @@ class ImageLock:
             wanted = frozenset()
         _unlock(fd, self._held - wanted)
         self._fd, self._held, self.mode, self.effective = fd, wanted, mode, effective
-        return self
 
     def release(self) -> None:
         """Give the locks back; before the descriptor is closed, which would do it as well."""
