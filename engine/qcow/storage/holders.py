@@ -1,8 +1,8 @@
-"""Who has a file open: found by its inode in ``/proc/*/fd``, and among the loop devices.
+"""Who has a file open: found by its inode in ``/proc/*/fd``, and among the kernel's own users.
 
 QEMU's locks tell *that* an image is in use but carry no process id; an opener with locking switched
-off, a migration target or a loop device holds no lock at all.  Needs Linux; elsewhere nobody is
-found.
+off, a migration target, a loop device, a mounted file system or a device mapper on the device hold
+no lock at all.  Needs Linux; elsewhere nobody is found.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from ..errors import StorageError
+from ..record import record
 from ..text import safe
+from .device_users import kernel_users
 from .local import reason
 
 #: The length the kernel cuts a process's ``comm`` to.
@@ -21,16 +22,16 @@ _COMM_LENGTH = 15
 _KERNEL_THREAD = 0x0020_0000  # PF_KTHREAD among the flags in /proc/PID/stat
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Holder:
-    """One process that has the file open; ``pid`` 0 is the kernel, for a loop device."""
+    """One process that has the file open; ``pid`` 0 is the kernel, for what it does with it."""
 
     pid: int
-    command: str  # safe to show: the program's name, or the loop device's path
+    command: str  # safe to show: the program's name; of the kernel, the device or mount point
     writing: bool  # it is open for writing
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Wanted:
     """The file looked for: by inode, and a block device (which has many nodes) by number too."""
 
@@ -54,6 +55,8 @@ def holders(
     """
     wanted = _wanted(target)
     found = list(_loop_devices(wanted))
+    if wanted.device is not None:
+        found += [Holder(0, user, True) for user in kernel_users(wanted.device)]
     hidden = 0
     for pid in _processes():
         try:

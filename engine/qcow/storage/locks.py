@@ -15,12 +15,12 @@ import os
 import struct
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum
 from types import TracebackType
 from typing import Self
 
 from ..errors import LockedError, StorageError
+from ..record import record
 from ..text import safe
 
 #: QEMU's names of the permissions; the index is the number i of the lock bytes.  The last is
@@ -29,6 +29,9 @@ PERMISSIONS = ("consistent read", "write", "write unchanged", "resize", "change 
 
 _USES = 100
 _DENIES = 200
+_ALL_BYTES = tuple(first + i for first in (_USES, _DENIES) for i in range(len(PERMISSIONS)))
+#: Permissions that only a writer uses.
+_WRITES = (PERMISSIONS.index("write"), PERMISSIONS.index("resize"))
 #: Bytes libvirt's lock manager holds while a guest owns the disk (0), or relabels it (1).
 _LIBVIRT = (0, 2)
 
@@ -56,7 +59,7 @@ class LockMode(Enum):
         self.denies = tuple(map(PERMISSIONS.index, denies))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LockState:
     """What *others* hold, by QEMU's names of permissions (:data:`PERMISSIONS`)."""
 
@@ -143,14 +146,12 @@ class ImageLock:
         effective = True
         try:
             for byte in sorted(wanted - self._held):
-                self._place(fd, byte)
+                _place(fd, byte)
                 placed.append(byte)
-            for i in mode.uses:
-                if _held_by_others(fd, _DENIES + i):
-                    raise _conflict(f'Failed to get "{PERMISSIONS[i]}" lock', name)
-            for i in mode.denies:
-                if _held_by_others(fd, _USES + i):
-                    raise _conflict(f'Failed to get shared "{PERMISSIONS[i]}" lock', name)
+            # Who keeps only what it has asks nobody: an opener about to be refused may just then
+            # hold bytes that would contradict it.
+            if not wanted <= self._held:
+                _ask_others(fd, mode, name)
         except LockedError:
             _unlock(fd, placed)
             raise
@@ -180,16 +181,81 @@ class ImageLock:
     ) -> None:
         self.release()
 
-    @staticmethod
-    def _place(fd: int, byte: int) -> None:
-        try:
-            _control(fd, fcntl.F_OFD_SETLK, fcntl.F_RDLCK, byte)
-        except OSError as error:
-            if error.errno in (errno.EAGAIN, errno.EACCES):  # an exclusive lock: not QEMU's doing
-                raise LockedError(
-                    f"Failed to lock byte {byte}: another process holds it exclusively"
-                ) from error
-            raise
+
+class ReadersAside:
+    """The locks of this process's own readers of a file, off while it writes to the file itself.
+
+    Locks belong to an open file, not to a process: a reader in this process stands in the way of
+    its own writer like a stranger.  What each one holds is asked of the kernel, so it does not
+    matter who took the locks.
+    """
+
+    def __init__(self, readers: Iterable[LocalFile]) -> None:
+        """Look what ``readers`` hold.  Raises LockedError when one of them is a writer itself."""
+        held = [(reader, locked_bytes(reader.fileno())) for reader in readers]
+        self._held = [(reader, locked) for reader, locked in held if locked]
+        if any(_USES + i in locked for _, locked in self._held for i in _WRITES):
+            raise LockedError("This process is changing the image already: let that end first.")
+        self._off = False
+
+    def __bool__(self) -> bool:
+        """Whether any reader holds a lock."""
+        return bool(self._held)
+
+    def step_aside(self) -> None:
+        """Release the readers' locks; their files stay open."""
+        self._off = True
+        for reader, locked in self._held:
+            with contextlib.suppress(OSError):
+                _unlock(reader.fileno(), locked)
+
+    def come_back(self) -> None:
+        """Take them again, for the readers that are still open; asks nobody.
+
+        Nobody can be in the way as long as the writer still holds READER, which the caller sees to.
+        """
+        if not self._off:
+            return
+        self._off = False
+        for reader, locked in self._held:
+            with contextlib.suppress(OSError, LockedError):
+                for byte in locked:
+                    _place(reader.fileno(), byte)
+
+
+def locked_bytes(fd: int) -> frozenset[int]:
+    """QEMU's lock bytes held through ``fd``, as the kernel tells; none where it does not."""
+    held: set[int] = set()
+    try:
+        with open(f"/proc/self/fdinfo/{fd}", "rb") as file:
+            lines = [line.split() for line in file if line.startswith(b"lock:")]
+    except OSError:
+        return frozenset()
+    for *_, first, last in lines:
+        if last != b"EOF":
+            held.update(set(_ALL_BYTES) & set(range(int(first), int(last) + 1)))
+    return frozenset(held)
+
+
+def _place(fd: int, byte: int) -> None:
+    try:
+        _control(fd, fcntl.F_OFD_SETLK, fcntl.F_RDLCK, byte)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):  # an exclusive lock: not QEMU's doing
+            raise LockedError(
+                f"Failed to lock byte {byte}: another process holds it exclusively"
+            ) from error
+        raise
+
+
+def _ask_others(fd: int, mode: LockMode, name: str) -> None:
+    """Raise LockedError when another opener contradicts ``mode``."""
+    for i in mode.uses:
+        if _held_by_others(fd, _DENIES + i):
+            raise _conflict(f'Failed to get "{PERMISSIONS[i]}" lock', name)
+    for i in mode.denies:
+        if _held_by_others(fd, _USES + i):
+            raise _conflict(f'Failed to get shared "{PERMISSIONS[i]}" lock', name)
 
 
 def _unlock(fd: int, held: Iterable[int]) -> None:
