@@ -17,11 +17,14 @@ import time
 from collections.abc import Iterable
 from enum import Enum
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from ..errors import LockedError, StorageError
 from ..record import record
 from ..text import safe
+
+if TYPE_CHECKING:
+    from .local import LocalFile
 
 #: QEMU's names of the permissions; the index is the number i of the lock bytes.  The last is
 #: known to QEMU up to 6.1 only.
