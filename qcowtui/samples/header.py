@@ -8,17 +8,14 @@ from collections.abc import Mapping, Sequence
 from qcow.layout.constants import (
     EXT_BACKING_FORMAT,
     EXT_BITMAPS,
-    EXT_END,
     EXT_FEATURE_NAMES,
     KNOWN_HEADER_LENGTH,
     MAGIC,
     V2_HEADER_LENGTH,
 )
-from qcow.layout.features import KNOWN_FEATURES
+from qcow.layout.extensions import encode_extensions
+from qcow.layout.features import qemu_feature_names
 from qcow.layout.header import FIELDS
-
-#: QEMU leaves the feature name table out where it would fill much of the header cluster.
-_FEATURE_NAMES_ABOVE = 4096
 
 
 def encode_header_cluster(
@@ -42,17 +39,13 @@ def encode_header_cluster(
     listed: list[tuple[int, bytes]] = []
     if backing_format is not None:
         listed.append((EXT_BACKING_FORMAT, backing_format))
-    if version >= 3 and cluster_size > _FEATURE_NAMES_ABOVE:
-        listed.append((EXT_FEATURE_NAMES, _feature_names()))
+    names = qemu_feature_names(cluster_size, version)
+    if names is not None:
+        listed.append((EXT_FEATURE_NAMES, names))
     if bitmaps is not None:
         count, size, offset = bitmaps
         listed.append((EXT_BITMAPS, struct.pack(">IIQQ", count, 0, size, offset)))
-    listed += extensions
-    listed.append((EXT_END, b""))
-    area = b"".join(
-        struct.pack(">II", magic, len(data)) + data + bytes(-len(data) % 8)
-        for magic, data in listed
-    )
+    area = encode_extensions((*listed, *extensions))
 
     name = backing_file or b""
     if length + len(area) + len(name) > cluster_size:
@@ -71,10 +64,3 @@ def encode_header_cluster(
                 field.size, "big"
             )
     return bytes(head) + area + name
-
-
-def _feature_names() -> bytes:
-    return b"".join(
-        bytes((type_, bit)) + name.encode().ljust(46, b"\0")
-        for (type_, bit), name in KNOWN_FEATURES.items()
-    )

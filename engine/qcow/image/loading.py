@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 from ..findings import Finding, Severity
 from ..layout import header_rules as rules
@@ -35,11 +34,9 @@ _FIRST_READ = 4096
 _TABLE_READ = 64 << 10
 
 
-@dataclass(slots=True)
 class Loaded:
     """What could be read; see :class:`qcow.image.image.Image` for the meaning of each."""
 
-    header: Header
     geometry: Geometry | None = None
     extensions: tuple[HeaderExtension, ...] = ()
     feature_names: tuple[FeatureName, ...] = ()
@@ -53,7 +50,10 @@ class Loaded:
     bitmaps_valid: bool = False
     crypto: CryptoExtension | None = None
     luks: LuksHeader | None = None
-    found: list[Finding] = field(default_factory=list)
+
+    def __init__(self, header: Header) -> None:
+        self.header = header
+        self.found: list[Finding] = []
 
     @property
     def problems(self) -> tuple[Finding, ...]:
@@ -85,7 +85,7 @@ def load(storage: Storage) -> Loaded | None:
     if geometry.cluster_size > len(head) == _FIRST_READ:
         cluster = storage.read(0, geometry.cluster_size)
         header = loaded.header = Header.parse(cluster)
-    area = _extensions(loaded, geometry, cluster)
+    area = _extensions(loaded, cluster)
     features = rules.feature_findings(header, loaded.feature_names)
     loaded.found += features
     if any(finding.severity is Severity.ERROR for finding in features):
@@ -110,12 +110,9 @@ def load(storage: Storage) -> Loaded | None:
     return loaded
 
 
-def _extensions(loaded: Loaded, geometry: Geometry, cluster: bytes) -> ExtensionArea:
+def _extensions(loaded: Loaded, cluster: bytes) -> ExtensionArea:
     header = loaded.header
-    start = header.header_length
-    end = geometry.cluster_size
-    if start < header.backing_file_offset <= end:
-        end = header.backing_file_offset
+    start, end = header.extension_area
     area = parse_extensions(cluster[start:end], start, end - start)
     loaded.extensions = area.extensions
     loaded.feature_names = parse_feature_names(area.feature_names)

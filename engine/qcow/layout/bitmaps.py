@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .constants import BITMAP_AUTO, BITMAP_IN_USE, MAX_BITMAP_TABLE_ENTRIES, MAX_NAME
@@ -103,3 +104,29 @@ def parse_bitmap_directory(data: bytes, expected: int) -> tuple[BitmapEntry, ...
             f"The bitmap directory holds {len(entries)} bitmap(s), {expected} were announced."
         )
     return tuple(entries)
+
+
+def encode_bitmap_directory(entries: Iterable[BitmapEntry]) -> bytes:
+    """A whole bitmap directory, each entry padded to 8 bytes; its length is ``directory_size``.
+
+    Raises ValueError for an entry with extra data, whose meaning nobody knows.
+    """
+    return b"".join(map(_encode_entry, entries))
+
+
+def _encode_entry(entry: BitmapEntry) -> bytes:
+    if entry.extra_size:
+        raise ValueError("a bitmap with extra data of unknown meaning cannot be written")
+    data = (
+        _FIXED.pack(
+            entry.table_offset,
+            entry.table_size,
+            entry.flags,
+            entry.type,
+            entry.granularity_bits,
+            len(entry.name),
+            0,
+        )
+        + entry.name
+    )
+    return data + bytes(-len(data) % 8)

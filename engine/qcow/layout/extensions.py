@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..findings import Finding, FindingKind
@@ -25,7 +26,10 @@ from .problems import (
 )
 
 #: More extensions than this are not listed one by one; nothing real has more than a dozen.
-_MAX_LISTED = 1024
+MAX_LISTED_EXTENSIONS = 1024
+_HEAD = struct.Struct(">II")
+_BITMAPS = struct.Struct(">IIQQ")
+_CRYPTO = struct.Struct(">QQ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,12 @@ class BitmapsExtension:
     directory_size: int
     directory_offset: int
 
+    def encode(self) -> bytes:
+        """The 24 bytes of the extension's data."""
+        return _BITMAPS.pack(
+            self.nb_bitmaps, self.reserved, self.directory_size, self.directory_offset
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class CryptoExtension:
@@ -61,6 +71,10 @@ class CryptoExtension:
 
     offset: int
     length: int
+
+    def encode(self) -> bytes:
+        """The 16 bytes of the extension's data."""
+        return _CRYPTO.pack(self.offset, self.length)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +90,14 @@ class ExtensionArea:
     data_file: bytes | None = None
 
 
+def encode_extensions(extensions: Iterable[tuple[int, bytes]]) -> bytes:
+    """The area of ``(magic, data)`` pairs in their order, each padded to 8 bytes, and its end."""
+    return b"".join(
+        _HEAD.pack(magic, len(data)) + data + bytes(-len(data) % 8)
+        for magic, data in (*extensions, (EXT_END, b""))
+    )
+
+
 def parse_extensions(area: bytes, start: int, limit: int | None = None) -> ExtensionArea:
     """Parse ``area`` (the bytes from ``start`` to the end of the extension area).
 
@@ -87,7 +109,7 @@ def parse_extensions(area: bytes, start: int, limit: int | None = None) -> Exten
     end = len(area) if limit is None else limit
     count = 0
     while at + 8 <= len(area):
-        magic, length = struct.unpack_from(">II", area, at)
+        magic, length = _HEAD.unpack_from(area, at)
         if magic == EXT_END:
             if length:
                 problems.append(
@@ -109,14 +131,15 @@ def parse_extensions(area: bytes, start: int, limit: int | None = None) -> Exten
             )
             break
         count += 1
-        if count <= _MAX_LISTED:
+        if count <= MAX_LISTED_EXTENSIONS:
             found.append(HeaderExtension(magic, start + at, area[at + 8 : at + 8 + length]))
         at += 8 + (length + 7 & ~7)
-    if count > _MAX_LISTED:
+    if count > MAX_LISTED_EXTENSIONS:
         problems.append(
             _finding(
                 EXTENSION_ODD,
-                f"There are {count} header extensions; the first {_MAX_LISTED} are listed.",
+                f"There are {count} header extensions; the first "
+                f"{MAX_LISTED_EXTENSIONS} are listed.",
                 count,
             )
         )
@@ -188,7 +211,7 @@ def _bitmaps(extension: HeaderExtension | None, problems: list[Finding]) -> Bitm
             )
         )
         return None
-    return BitmapsExtension(*struct.unpack(">IIQQ", extension.data))
+    return BitmapsExtension(*_BITMAPS.unpack(extension.data))
 
 
 def _crypto(extension: HeaderExtension | None, problems: list[Finding]) -> CryptoExtension | None:
@@ -202,7 +225,7 @@ def _crypto(extension: HeaderExtension | None, problems: list[Finding]) -> Crypt
             )
         )
         return None
-    return CryptoExtension(*struct.unpack(">QQ", extension.data))
+    return CryptoExtension(*_CRYPTO.unpack(extension.data))
 
 
 def _finding(kind_: FindingKind, what: str, count: int = 1) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..text import safe
@@ -20,7 +21,9 @@ KNOWN_FEATURES = {
     (_AUTOCLEAR, 0): "bitmaps",
     (_AUTOCLEAR, 1): "raw external data",
 }
-_RECORD = 48
+#: Bytes of a record of the feature name table.
+FEATURE_RECORD = 48
+_FEATURE_NAMES_ABOVE = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +48,27 @@ class FeatureBit:
 def parse_feature_names(data: bytes) -> tuple[FeatureName, ...]:
     """The whole 48-byte records of a feature name table (a rest is ignored)."""
     return tuple(
-        FeatureName(data[at], data[at + 1], data[at + 2 : at + _RECORD].split(b"\0", 1)[0])
-        for at in range(0, len(data) - _RECORD + 1, _RECORD)
+        FeatureName(data[at], data[at + 1], data[at + 2 : at + FEATURE_RECORD].split(b"\0", 1)[0])
+        for at in range(0, len(data) - FEATURE_RECORD + 1, FEATURE_RECORD)
+    )
+
+
+def encode_feature_names(names: Iterable[FeatureName]) -> bytes:
+    """A feature name table: 48 bytes for each record."""
+    return b"".join(
+        bytes((name.type, name.bit)) + name.name.ljust(FEATURE_RECORD - 2, b"\0") for name in names
+    )
+
+
+def qemu_feature_names(cluster_size: int, version: int = 3) -> bytes | None:
+    """The feature name table QEMU 7.2 puts into each header it writes; None where it puts none.
+
+    It leaves the table out where it would fill much of the header cluster.
+    """
+    if version < 3 or cluster_size <= _FEATURE_NAMES_ABOVE:
+        return None
+    return encode_feature_names(
+        FeatureName(type_, bit, name.encode()) for (type_, bit), name in KNOWN_FEATURES.items()
     )
 
 

@@ -17,6 +17,7 @@ from .constants import (
     LAZY_REFCOUNTS,
     MAGIC,
     V2_HEADER_LENGTH,
+    V3_HEADER_LENGTH,
 )
 
 
@@ -112,6 +113,9 @@ FIELDS: tuple[HeaderField, ...] = (
     HeaderField("compression_type", 104, 1, "Compression type", "0: zlib (deflate), 1: zstd.", 3),
 )
 _BY_NAME = {field.name: field for field in FIELDS}
+#: What a header without these fields says; 0 for the others.
+_IMPLIED = {"refcount_order": 4, "header_length": V2_HEADER_LENGTH}
+_PADDING_OFFSET = FIELDS[-1].offset + FIELDS[-1].size
 
 
 def header_field(name: str) -> HeaderField:
@@ -146,6 +150,8 @@ class Header:
     compression_type: int
     #: Header bytes behind the fields known here, kept verbatim.
     unknown: bytes = b""
+    #: What stands in the padding behind the compression type, kept verbatim; zeros in practice.
+    padding: bytes = b""
 
     @classmethod
     def parse(cls, data: bytes) -> Header:
@@ -159,7 +165,7 @@ class Header:
             for field in FIELDS
             if field.name != "magic"
         }
-        unknown = b""
+        unknown = padding = b""
         if values["version"] < 3:
             values.update(
                 incompatible_features=0,
@@ -174,7 +180,35 @@ class Header:
             if length <= header_field("compression_type").offset:
                 values["compression_type"] = 0
             unknown = data[KNOWN_HEADER_LENGTH:length]
-        return cls(**values, unknown=unknown)
+            padding = data[_PADDING_OFFSET : min(length, KNOWN_HEADER_LENGTH)]
+        return cls(**values, unknown=unknown, padding=padding)
+
+    def encode(self) -> bytes:
+        """The ``header_length`` bytes this was parsed from (72 for version 2).
+
+        Raises ValueError when a value does not fit its field, or the header has no room for it.
+        """
+        length = self.header_length
+        if self.version < 3:
+            if length != V2_HEADER_LENGTH:
+                raise ValueError(f"a version 2 header has {V2_HEADER_LENGTH} bytes, not {length}")
+        elif length < V3_HEADER_LENGTH:
+            raise ValueError(f"a version 3 header of {length} bytes is too short")
+        head = bytearray(MAGIC.ljust(length, b"\0"))
+        for field in FIELDS[1:]:
+            value: int = getattr(self, field.name)
+            if field.since > self.version or field.offset + field.size > length:
+                if value != _IMPLIED.get(field.name, 0):
+                    raise ValueError(f"this header has no field for {field.name} = {value}")
+                continue
+            try:
+                head[field.offset : field.offset + field.size] = value.to_bytes(field.size, "big")
+            except OverflowError:
+                raise ValueError(f"{field.name} = {value} does not fit its field") from None
+        for offset, kept in ((_PADDING_OFFSET, self.padding), (KNOWN_HEADER_LENGTH, self.unknown)):
+            kept = kept[: max(0, length - offset)]
+            head[offset : offset + len(kept)] = kept
+        return bytes(head)
 
     @staticmethod
     def has_magic(data: bytes) -> bool:
@@ -184,6 +218,18 @@ class Header:
     def cluster_size(self) -> int:
         """Bytes; only meaningful for 9 <= cluster_bits <= 21."""
         return 1 << self.cluster_bits
+
+    @property
+    def extension_area(self) -> tuple[int, int]:
+        """(start, end) of the bytes of cluster 0 in which extensions may lie.
+
+        They end at the backing file's name, as QEMU reads it: where the name follows the header at
+        once, as in images of very old programs, there is no extension and no end marker.
+        """
+        size = self.cluster_size
+        start = min(self.header_length, size)
+        name_at = self.backing_file_offset
+        return start, max(start, name_at) if 0 < name_at <= size else size
 
     @property
     def virtual_size(self) -> int:

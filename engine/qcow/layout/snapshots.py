@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .constants import MAX_SNAPSHOT_EXTRA
 
 _FIXED = struct.Struct(">QIHHIIQII")
+_NO_ICOUNT = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ def parse_snapshot(data: bytes, at: int, index: int, table_offset: int) -> tuple
         disk_size = int.from_bytes(extra[8:16], "big")
     if extra_size >= 24:
         icount = int.from_bytes(extra[16:24], "big")
-        if icount == (1 << 64) - 1:
+        if icount == _NO_ICOUNT:
             icount = None
     snapshot = Snapshot(
         index=index,
@@ -108,3 +110,50 @@ def parse_snapshot(data: bytes, at: int, index: int, table_offset: int) -> tuple
         extra=extra,
     )
     return snapshot, end + 7 & ~7
+
+
+def encode_snapshot(snapshot: Snapshot) -> bytes:
+    """The table entry of ``snapshot``, padded to a multiple of 8 bytes.
+
+    All extra data is kept; the values this version knows replace what it says about them, and it
+    grows when it has no place for one that is set.  ``entry_offset``, ``entry_length``, ``index``
+    and ``extra_size`` are not looked at.  Raises ValueError when a value does not fit.
+    """
+    state, size, icount = snapshot.vm_state_size, snapshot.disk_size, snapshot.icount
+    extra = bytearray(snapshot.extra)
+    if icount is not None:
+        needed = 24
+    elif size is not None:
+        needed = 16
+    else:
+        needed = 8 if state >> 32 else 0
+    extra += bytes(max(0, needed - len(extra)))
+    if len(extra) >= 16 and size is None:
+        raise ValueError("a snapshot entry with 16 bytes of extra data states the disk's size")
+    try:
+        if len(extra) >= 8:
+            extra[0:8] = state.to_bytes(8, "big")
+        if size is not None:
+            extra[8:16] = size.to_bytes(8, "big")
+        if len(extra) >= 24:
+            extra[16:24] = (_NO_ICOUNT if icount is None else icount).to_bytes(8, "big")
+        fixed = _FIXED.pack(
+            snapshot.l1_table_offset,
+            snapshot.l1_size,
+            len(snapshot.id),
+            len(snapshot.name),
+            snapshot.date_sec,
+            snapshot.date_nsec,
+            snapshot.vm_clock_nsec,
+            0 if state >> 32 else state,
+            len(extra),
+        )
+    except (struct.error, OverflowError) as error:
+        raise ValueError(f"a value does not fit the snapshot table entry: {error}") from None
+    entry = fixed + extra + snapshot.id + snapshot.name
+    return entry + bytes(-len(entry) % 8)
+
+
+def encode_snapshot_table(snapshots: Iterable[Snapshot]) -> bytes:
+    """A whole snapshot table; its entries start at multiples of 8 bytes."""
+    return b"".join(map(encode_snapshot, snapshots))

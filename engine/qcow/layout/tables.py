@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from .constants import OFFSET_MASK
+from .constants import OFFSET_MASK, OFLAG_COMPRESSED
 from .geometry import Geometry
 
 U64 = NDArray[np.uint64]
@@ -20,6 +20,11 @@ def decode_u64(data: bytes | bytearray | memoryview | NDArray[np.uint8]) -> U64:
     """Whole big-endian 64-bit words of ``data`` as a new native uint64 array."""
     words = np.frombuffer(data, dtype=">u8", count=len(data) // 8)
     return words.astype(np.uint64)
+
+
+def encode_u64(words: U64) -> NDArray[np.uint8]:
+    """``words`` as big-endian bytes: a new uint8 array of 8 bytes for each."""
+    return words.astype(">u8").view(np.uint8)
 
 
 def decode_refcounts(
@@ -51,3 +56,47 @@ def compressed_fields(entries: U64, geometry: Geometry) -> tuple[I64, I64]:
     sectors = ((entries & np.uint64((1 << 62) - 1)) >> shift) + np.uint64(1)
     length = sectors * np.uint64(512) - (offset & np.uint64(511))
     return offset.astype(np.int64), length.astype(np.int64)
+
+
+def encode_refcounts(counts: NDArray[np.integer], refcount_order: int) -> NDArray[np.uint8]:
+    """One or several whole refcount blocks: the inverse of :func:`decode_refcounts`.
+
+    ``counts`` has one integer of any dtype for each cluster.  Raises ValueError when one is
+    negative or wider than the refcounts are, or when they do not fill whole bytes.
+    """
+    bits = 1 << refcount_order
+    if len(counts) * bits % 8:
+        raise ValueError(f"{len(counts)} refcounts of {bits} bits do not fill whole bytes")
+    if len(counts):
+        least, most = int(counts.min()), int(counts.max())
+        if least < 0 or most >> bits:
+            wrong = least if least < 0 else most
+            raise ValueError(f"a refcount of {wrong} does not fit into {bits} bits")
+    if refcount_order >= 3:
+        return counts.astype(f">u{bits // 8}").view(np.uint8)
+    narrow = counts.astype(np.uint8)
+    if refcount_order == 0:
+        return np.packbits(narrow, bitorder="little")
+    parts = narrow.reshape(-1, 8 // bits)
+    packed = parts[:, 0].copy()
+    for index in range(1, 8 // bits):
+        packed |= parts[:, index] << np.uint8(index * bits)
+    return packed
+
+
+def compressed_entries(offsets: I64, lengths: I64, geometry: Geometry) -> U64:
+    """L2 entries for compressed data of ``lengths`` bytes at byte ``offsets`` of the file.
+
+    Raises ValueError when an entry cannot describe its place.
+    """
+    shift = geometry.compressed_offset_bits
+    sectors = ((offsets + lengths - 1) >> 9) - (offsets >> 9)
+    if len(offsets) and (
+        int(offsets.min()) < 0
+        or int(lengths.min()) < 1
+        or int(offsets.max()) >> shift
+        or int(sectors.max()) >> (62 - shift)
+    ):
+        raise ValueError("compressed data lies where an L2 entry cannot say")
+    words = sectors.astype(np.uint64) << np.uint64(shift)
+    return words | offsets.astype(np.uint64) | np.uint64(OFLAG_COMPRESSED)
