@@ -8,8 +8,9 @@ is a :class:`FindingKind`, declared once beside the code that finds it; the cata
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import IntEnum
+
+from .record import record
 
 
 class Severity(IntEnum):
@@ -26,7 +27,7 @@ class Severity(IntEnum):
         return ("info", "warning", "leak", "corruption", "error")[self]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FindingKind:
     """All findings with one code.  Texts are plain sentences without image strings."""
 
@@ -57,7 +58,7 @@ def catalogue() -> tuple[FindingKind, ...]:
     return tuple(_catalogue[code] for code in sorted(_catalogue))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Range:
     """``length`` bytes from byte ``start`` (of the file or of a guest disk: the context says)."""
 
@@ -69,7 +70,7 @@ class Range:
         return self.start + self.length
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GuestRange:
     """Guest bytes of one state: ``state`` is ``"active"`` or ``"snapshot:ID"``."""
 
@@ -78,7 +79,7 @@ class GuestRange:
     state: str = "active"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Finding:
     """One root cause.  ``what`` is a full sentence, already safe to show.
 
@@ -94,7 +95,7 @@ class Finding:
     host_ranges: tuple[Range, ...] = ()
     guest_ranges: tuple[GuestRange, ...] = ()
     truncated: bool = False
-    examples: tuple[str, ...] = field(default=())
+    examples: tuple[str, ...] = ()
 
     @property
     def code(self) -> str:

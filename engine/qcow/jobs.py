@@ -9,12 +9,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from .errors import Cancelled
+from .record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Progress:
     """Where a job stands.  ``done`` and ``total`` are in ``unit`` ("bytes", "clusters")."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -21,7 +22,26 @@ def entry() -> None:
     """The console script."""
     # numpy's linear algebra is never used; its threads would only cost time at the start.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    sys.exit(main(sys.argv[1:]))
+    # Loading modules makes many objects and no garbage; looking for some so often is in vain.
+    gc.set_threshold(50_000, 20, 20)
+    code = main(sys.argv[1:])
+    if sys.argv[1:2] and sys.argv[1] in registry.LOOKING and _all_said():
+        os._exit(code)
+    sys.exit(code)
+
+
+def _all_said() -> bool:
+    """Whether nothing is left to do but to take the interpreter apart, which can be left out."""
+    threading = sys.modules.get("threading")  # not there: there is one thread
+    if threading is not None and threading.active_count() > 1:
+        return False
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    except (OSError, ValueError):
+        return False  # the interpreter has its own way to say so
+    return True
 
 
 def main(argv: Sequence[str]) -> int:

@@ -31,6 +31,26 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
 }
 NAMES: Final = tuple(name for names in GROUPS.values() for name in names)
 
+#: Verbs that leave nothing behind: once their words are out, the process may end on the spot.
+LOOKING: Final = frozenset(
+    {
+        "info",
+        "map",
+        "check",
+        "snapshot",
+        "compare",
+        "measure",
+        "space",
+        "fragmentation",
+        "clusters",
+        "header",
+        "chain",
+        "diff",
+        "read",
+        "audit",
+    }
+)
+
 
 def load(name: str) -> Verb:
     """The verb called ``name``: one of :data:`NAMES`, or "open" for what comes without one."""

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ..disk import ExtentKind
 from ..image.image import Image
 from ..jobs import CancelToken, ProgressCallback, Throttle
+from ..record import record
 from .disk import Chain
 from .layer import LayerStatus
 
 _STORED = (int(ExtentKind.DATA), int(ExtentKind.COMPRESSED))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LayerCoverage:
     """Guest bytes.  For a layer that is absent only ``served`` is known: what it would have to."""
 
@@ -27,7 +26,7 @@ class LayerCoverage:
         return None if self.stored is None else self.stored - self.served_data
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Coverage:
     """``layers`` go with those of the chain; ``unserved`` bytes are in none and read as zeros."""
 
@@ -35,7 +34,7 @@ class Coverage:
     unserved: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LayerInfo:
     """One line of a chain pane.  ``name``, ``path`` and formats are raw text; sizes are bytes."""
 

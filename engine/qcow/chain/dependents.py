@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from ..errors import QcowError, ReferenceRefused
 from ..image.image import Image
 from ..jobs import CancelToken, ProgressCallback, Throttle
 from ..layout.constants import MAGIC
+from ..record import record
 from ..storage.gate import Purpose, list_candidates, resolve
 from ..storage.identity import identity_of
 from ..storage.local import open_local
@@ -20,7 +20,7 @@ MAX_CANDIDATES = 10_000
 Identity = tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Dependent:
     """An image that refers to ``parent`` (paths are raw text).  ``distance`` 1 is a direct one."""
 
@@ -30,7 +30,7 @@ class Dependent:
     distance: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DependentSearch:
     """``found`` lists parents before children, otherwise in the order of the folders.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 
 from ..errors import GuestDataError, QcowError, ReferenceMissing, ReferenceRefused
@@ -10,6 +9,7 @@ from ..formats.raw import RawImage
 from ..image.image import Image
 from ..image.state import State
 from ..opening import AnyImage
+from ..record import record
 from ..storage.base import Storage
 from ..text import safe
 
@@ -28,7 +28,7 @@ class LayerStatus(Enum):
     DAMAGED = "damaged"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Layer:
     """One file of a chain.  ``name`` and ``path`` are raw text: through ``safe`` before showing."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from ..closing import Closing
@@ -16,6 +15,7 @@ from ..layout.geometry import Geometry
 from ..layout.header import Header
 from ..layout.luks import LuksHeader
 from ..layout.snapshots import Snapshot
+from ..record import record
 from ..storage.base import Storage
 from ..text import safe
 from .loading import load
@@ -25,7 +25,7 @@ from .state import State
 _NEEDED_FOR_GUEST = frozenset({"header", "header extensions", "L1 table", "data file"})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BackingReference:
     """What the image says about its backing file: raw image text, not resolved, not trusted."""
 

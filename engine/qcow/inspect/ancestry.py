@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
 from ..image.image import Image
 from ..layout.tables import I64
+from ..record import record
 from .sharing import ACTIVE, Sharing
 
 #: Above this many snapshots all pairs are too many to compare; time alone orders them.
 _MAX_COMPARED = 1024
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ancestry:
     """``parents[i]`` is the state index of the parent of state ``i``; None for a root.
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from ..errors import ReferenceRefused, UnsupportedFormat
 from ..findings import Finding, FindingKind, Severity
@@ -22,6 +21,7 @@ from ..image.image import Image
 from ..layout import problems as P
 from ..layout.constants import CRYPT_AES, DATA_FILE_RAW
 from ..opening import READABLE, AnyImage, open_storage
+from ..record import record
 from ..storage.base import Storage
 from ..storage.gate import has_protocol, resolve
 from ..storage.identity import identity_of
@@ -34,7 +34,7 @@ from .polyglot import other_format
 _SHOWN = 80
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AuditPolicy:
     """What the caller allows."""
 
@@ -43,7 +43,7 @@ class AuditPolicy:
     allow_encryption: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AuditCheck:
     """One check; ``reason`` says what was found, in a sentence that is safe to show."""
 
@@ -52,7 +52,7 @@ class AuditCheck:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AuditReport:
     """``path`` is raw text; ``format`` is what the first bytes say."""
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import shlex
-from dataclasses import dataclass
 
+from ..record import record
 from ..storage.gate import has_protocol
 
 #: Stands for a path that cannot be shown.
 _PLACEHOLDER = "FILE"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CacheOptions:
     """Both are one option with its argument, quoted for a shell and safe to show."""
 

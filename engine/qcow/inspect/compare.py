@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar, Literal
 
@@ -22,6 +21,7 @@ from ..errors import EncryptedError, GuestDataError, QcowError, StorageError
 from ..image.image import Image
 from ..jobs import CancelToken, ProgressCallback, Throttle
 from ..layout.constants import SECTOR
+from ..record import record
 from ..text import safe
 from .identity import Identities
 from .strictness import first_status_mismatch
@@ -49,7 +49,7 @@ class Mismatch(Enum):
     CONTENT = "content"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Comparison:
     """``offset``: guest byte of the first mismatch, where its kind has one.
 

@@ -7,7 +7,6 @@ the guest has not allocated in between does not break it, since nothing is read 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +17,7 @@ from ..image.tables import l2_tables
 from ..jobs import CancelToken, ProgressCallback, Throttle
 from ..layout.constants import OFLAG_COMPRESSED, OFLAG_COPIED, SECTOR
 from ..layout.tables import I64, OFFSETS, U64, compressed_fields
+from ..record import record
 
 #: Parts the guest disk is divided into for the histogram.
 REGIONS = 64
@@ -30,7 +30,7 @@ _COPIED = np.uint64(OFLAG_COPIED)
 _SHIFT32 = np.uint64(32)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Region:
     """One part of the guest disk: ``start`` and ``length`` in bytes.
 
@@ -45,7 +45,7 @@ class Region:
     jumps_back: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class L2Cache:
     """All in bytes.  ``needed`` covers the whole disk; the default covers ``default_covers``."""
 
@@ -59,7 +59,7 @@ class L2Cache:
         return self.needed <= self.default
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Fragmentation:
     """The first four count clusters as `check` does: all that the L1 table maps, VM state too.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,12 +19,13 @@ from ..layout.constants import (
 )
 from ..layout.geometry import Geometry
 from ..layout.tables import I64, OFFSETS, U64, compressed_fields, decode_u64
+from ..record import record
 
 #: More references than this to one cluster are counted, not listed.
 MAX_LISTED = 256
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reference:
     """One pointer at a cluster (or the fixed place that makes it part of a structure).
 
@@ -41,7 +41,7 @@ class Reference:
     entry_offset: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ClusterReferences:
     """Everything that refers to one host cluster.  ``total`` counts also what is not listed."""
 

@@ -9,7 +9,6 @@ apart.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,13 +21,14 @@ from ..layout.constants import OFLAG_COMPRESSED, OFLAG_ZERO
 from ..layout.distinct import distinct
 from ..layout.geometry import Geometry
 from ..layout.tables import I64, OFFSETS, U64, compressed_fields
+from ..record import record
 from .cluster_array import ClusterArray
 
 #: Index of the active state; snapshot number i of the table has index i + 1.
 ACTIVE = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Sharing:
     """Cluster counts by the set of states that refer to them, tables included.
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 
 from ..image.image import Image
+from ..record import record
 from .classes import ClusterClass
 from .owners import OwnerMap
 from .sharing import ACTIVE, Sharing
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reclaimable:
     """Bytes of the file that hold nothing: free below the image end, leaked, behind the end."""
 
@@ -24,7 +24,7 @@ class Reclaimable:
         return self.free_inside + self.leaked + self.beyond_end
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StateSpace:
     """Bytes of one state, tables included.  ``index``: 0 active, n + 1 for snapshot n."""
 
@@ -35,7 +35,7 @@ class StateSpace:
     vm_state_size: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Space:
     """All bytes.  ``by_class`` adds up to ``file_length``; ``disk_size`` is None when unknown."""
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from ..record import record
 from .constants import SUBCLUSTERS
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Geometry:
     """All lengths in bytes, all counts in entries (qcow2 spec, "Guest data addressing")."""
 

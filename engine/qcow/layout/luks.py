@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+
+from ..record import record
 
 MAGIC = b"LUKS\xba\xbe"
 HEADER_LENGTH = 592
@@ -19,7 +20,7 @@ _CIPHERS = frozenset({b"aes", b"serpent", b"twofish", b"cast5", b"des", b"des3",
 _KEY_BYTES = frozenset({8, 16, 24, 32, 48, 64})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class KeySlot:
     """One key slot.  ``key_offset`` is in bytes from the LUKS header; salts are not kept."""
 
@@ -34,7 +35,7 @@ class KeySlot:
         return self.state == SLOT_ACTIVE
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LuksHeader:
     """What can be known without a key.  Text fields are raw bytes up to the first NUL."""
 

@@ -11,11 +11,11 @@ import errno
 import os
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum
 from typing import Literal, NamedTuple, Self
 
 from ..errors import NotRegularFile, ReferenceMissing, ReferenceRefused, StorageError
+from ..record import record
 from ..text import safe
 from .base import Storage
 from .local import OPEN_FLAGS, LocalFile, reason, unreadable_kind
@@ -111,7 +111,7 @@ def _flaw(name: bytes) -> str | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Gate:
     """What may be opened beside the image itself.  Made by one of the four class methods."""
 

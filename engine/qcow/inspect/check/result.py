@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ...findings import Finding
+from ...record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CheckResult:
     """The numbers of ``qemu-img check``, and what they mean.
 
