@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from ..record import record
 from .constants import BITMAP_AUTO, BITMAP_IN_USE, MAX_BITMAP_TABLE_ENTRIES, MAX_NAME
 
 _FIXED = struct.Struct(">QIIBBHI")
 _TYPE_DIRTY = 1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BitmapEntry:
     """One persistent dirty bitmap.  ``name`` is raw image text."""
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from ..findings import Finding, FindingKind
+from ..record import record
 from .constants import (
     EXT_BACKING_FORMAT,
     EXT_BITMAPS,
@@ -32,7 +32,7 @@ _BITMAPS = struct.Struct(">IIQQ")
 _CRYPTO = struct.Struct(">QQ")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HeaderExtension:
     """One extension; ``offset`` is where its 8-byte head starts, ``data`` is without padding."""
 
@@ -49,7 +49,7 @@ class HeaderExtension:
         return self.magic in EXTENSION_NAMES
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BitmapsExtension:
     """Where the bitmap directory lies (bytes) and how many bitmaps it holds."""
 
@@ -65,7 +65,7 @@ class BitmapsExtension:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CryptoExtension:
     """Where the LUKS header and key material lie (bytes)."""
 
@@ -77,7 +77,7 @@ class CryptoExtension:
         return _CRYPTO.pack(self.offset, self.length)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ExtensionArea:
     """All extensions of one header, decoded.  The decoded ones are None when absent or unusable."""
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from ..record import record
 from ..text import safe
 
 _INCOMPATIBLE, _COMPATIBLE, _AUTOCLEAR = 0, 1, 2
@@ -26,7 +26,7 @@ FEATURE_RECORD = 48
 _FEATURE_NAMES_ABOVE = 4096
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FeatureName:
     """One record of a feature name table; ``name`` is raw image text."""
 
@@ -35,7 +35,7 @@ class FeatureName:
     name: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FeatureBit:
     """A bit that is set in a header.  ``name`` is safe to show."""
 

@@ -5,8 +5,7 @@ The field table feeds the parser, the `header` verb, the header pane and the hex
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from ..record import record
 from .constants import (
     COMPRESSION_TYPE,
     CORRUPT,
@@ -21,7 +20,7 @@ from .constants import (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HeaderField:
     """Where a field lies (bytes from the start of the file) and what it means."""
 
@@ -123,7 +122,7 @@ def header_field(name: str) -> HeaderField:
     return _BY_NAME[name]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Header:
     """The decoded header.  Values are as stored, not judged; see :mod:`qcow.layout.header_rules`.
 

@@ -7,10 +7,11 @@ up to an end marker (or up to the backing file's name), the name anywhere behind
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Self
 
 from ..errors import EditRefused, FormatError, UsageError
+from ..record import record
 from .constants import (
     EXT_BACKING_FORMAT,
     EXT_BITMAPS,
@@ -35,7 +36,7 @@ _ORDER = (EXT_BACKING_FORMAT, EXT_DATA_FILE, EXT_CRYPTO, EXT_FEATURE_NAMES, EXT_
 Extension = tuple[int, bytes]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HeaderCluster:
     """What cluster 0 says, apart from where in it things lie.
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from ..record import record
 from .constants import MAX_SNAPSHOT_EXTRA
 
 _FIXED = struct.Struct(">QIHHIIQII")
 _NO_ICOUNT = (1 << 64) - 1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Snapshot:
     """One internal snapshot.  ``id`` and ``name`` are raw image text; offsets and sizes: bytes."""
 
