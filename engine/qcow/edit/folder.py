@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from typing import NoReturn, Protocol
 
 from ..errors import EditRefused, NoSpaceError, StorageError
-from ..storage.local import reason
+from ..storage.local import OPEN_FLAGS, reason
+from ..storage.small_files import remove_small_file, sync_folder, write_small_file
 from ..text import safe
 
 #: What a file is called while it is being written; one found later was never finished.
@@ -45,39 +46,30 @@ class Folder(Protocol):
         """
 
     def create(self, name: str, data: bytes) -> None:
-        """A new file whose contents are durable on return; its name is not before :meth:`sync`."""
+        """A new file, durable on return; after a crash before that it may hold a part of it."""
 
     def rename(self, old: str, new: str) -> None:
-        """Give a file another name, in one step; what had that name is gone."""
+        """Give a file another name, durably and in one step; what had that name is gone."""
 
     def remove(self, name: str) -> None:
-        """Forget a name; one that is not there is no error."""
-
-    def sync(self) -> None:
-        """Return when every name is durable."""
+        """Forget a name durably; one that is not there is no error."""
 
 
 def put(folder: Folder, name: str, data: bytes) -> None:
     """Write a small file durably: afterwards, whatever happens, it is all there.
 
-    Before that it is as it was.  When the last step fails it may be either.
+    A crash leaves what was there before or all of it; when this fails it may be either.
     """
     unfinished = name + UNFINISHED
     folder.remove(unfinished)
-    try:
-        folder.create(unfinished, data)
-        folder.rename(unfinished, name)
-    except StorageError:
-        discard(folder, unfinished)
-        raise
-    folder.sync()
+    folder.create(unfinished, data)
+    folder.rename(unfinished, name)
 
 
 def discard(folder: Folder, name: str) -> bool:
     """Remove a file for good if that is possible, and tell whether it was."""
     try:
         folder.remove(name)
-        folder.sync()
     except StorageError:
         return False
     return True
@@ -142,10 +134,8 @@ class LocalFolder(Folder):
         return True
 
     def read(self, name: str, limit: int) -> bytes | None:
-        # Without waiting for the other end of a FIFO, and never through a link.
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
         try:
-            descriptor = os.open(self._at(name), flags)
+            descriptor = os.open(self._at(name), OPEN_FLAGS | os.O_NOFOLLOW)
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
@@ -173,42 +163,17 @@ class LocalFolder(Folder):
         return b"".join(parts)
 
     def create(self, name: str, data: bytes) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        try:
-            descriptor = os.open(self._at(name), flags, 0o600)
-            try:
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(descriptor, view) :]
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-        except (OSError, ValueError) as error:
-            self._failed("write", name, error)
+        write_small_file(self._at(name), data, replace=False)
 
     def rename(self, old: str, new: str) -> None:
         try:
             os.rename(self._at(old), self._at(new))
         except (OSError, ValueError) as error:
             self._failed("write", new, error)
+        sync_folder(self._path)
 
     def remove(self, name: str) -> None:
-        try:
-            os.unlink(self._at(name))
-        except FileNotFoundError:
-            pass
-        except (OSError, ValueError) as error:
-            self._failed("remove", name, error)
-
-    def sync(self) -> None:
-        try:
-            descriptor = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-        except (OSError, ValueError) as error:
-            self._failed("make durable the folder", "", error)
+        remove_small_file(self._at(name))
 
     def _at(self, name: str) -> str:
         return os.path.join(self._path, name) if name else self._path

@@ -108,7 +108,7 @@ def switch_through_journal(
     _commit(place, encode(journal))
     try:
         _apply(storage, journal)
-        _retire(place)
+        place.folder.remove(place.name)
     except StorageError as error:
         raise IndeterminateError(
             f"The change of '{safe(storage.name)}' was interrupted: {error}. It is kept in the "
@@ -131,7 +131,6 @@ def recover(
     discarded = place.folder.exists(unfinished)
     if discarded:
         place.folder.remove(unfinished)
-        place.folder.sync()
     try:
         data = place.folder.read(place.name, MAX_BYTES)
     except EditRefused as error:
@@ -158,7 +157,7 @@ def recover(
         _apply(storage, journal)
     else:
         storage.flush()  # what is seen may be in the page cache of a killed process only
-    _retire(place)
+    place.folder.remove(place.name)
     return RecoveryResult(Outcome.ROLLED_FORWARD, "", journal.action, journal.txid)
 
 
@@ -257,8 +256,3 @@ def _with_mark(data: bytes, at: int, marked: bool) -> bytes:
     """``data`` with the corrupt bit set or not in its byte ``at``."""
     byte = data[at] | CORRUPT if marked else data[at] & ~CORRUPT
     return data[:at] + bytes((byte,)) + data[at + 1 :]
-
-
-def _retire(place: JournalPlace) -> None:
-    place.folder.remove(place.name)
-    place.folder.sync()
