@@ -1,0 +1,265 @@
+"""Plan and apply: the same action over bytes that are laid over, or in earnest under the locks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ..closing import Closing
+from ..errors import ChangedError, EditRefused
+from ..image.image import Image
+from ..jobs import CancelToken, ProgressCallback
+from ..opening import open as open_image
+from ..opening import open_storage
+from ..storage.gate import Gate, Policy
+from ..storage.local import LocalFile
+from ..storage.locks import LockMode
+from ..storage.overlay import OverlayStorage
+from ..text import safe
+from .editor import Editor
+from .history import History
+from .journal_place import JournalPlace, places_of
+from .journal_switch import Outcome as Recovered
+from .journal_switch import RecoveryResult, recover, switch_through_journal
+from .locking import LockReport, WriteAccess, lock_for_writing
+from .patch import Patch
+from .plan import ImageMark, Outcome, Plan
+
+
+class Action(Protocol):
+    """A change with all its choices made: an immutable value.
+
+    ``verb`` is the command's name.  ``writes_base``: depths of the chain that are changed besides
+    the image itself.
+    """
+
+    @property
+    def verb(self) -> str: ...
+
+    @property
+    def writes_below(self) -> tuple[int, ...]: ...
+
+    def command(self, path: str) -> str:
+        """The command line that does the same to the image at ``path``."""
+
+    def describe(self) -> dict[str, Any]:
+        """The choices as JSON values."""
+
+    def run(self, editor: Editor) -> Outcome:
+        """Do it.  Raises EditRefused, UsageError, NotFoundError: then nothing was changed."""
+
+
+class Preview(Closing):
+    """Actions planned one after the other; ``editor.image`` is the image as it would be then."""
+
+    def __init__(
+        self,
+        image: Image,
+        *,
+        gate: Gate | None = None,
+        progress: ProgressCallback | None = None,
+        cancel: CancelToken | None = None,
+    ) -> None:
+        """Nothing is written to ``image``, which stays the caller's and open meanwhile."""
+        overlay = OverlayStorage(image.storage)
+        self._held = ExitStack()
+        self._held.callback(overlay.close)
+        self.editor = Editor(
+            Image(overlay), overlay, dry=True, gate=gate, progress=progress, cancel=cancel
+        )
+        self._held.callback(self.editor.close)
+        self.editor.on = ImageMark.of(image.storage)
+        self._path = image.storage.path or image.storage.name
+
+    @property
+    def image(self) -> Image:
+        """The image as it would be after all actions added."""
+        return self.editor.image
+
+    def add(self, action: Action) -> Plan:
+        """Plan one more action, on what those before it lead to.
+
+        After an error (as ``apply`` would raise it) the preview is of no more use.
+        """
+        return _run(self.editor, action, self._path)
+
+    def close(self) -> None:
+        self._held.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What was done.  ``recovered`` tells of an earlier change that was completed first."""
+
+    plans: tuple[Plan, ...]
+    locks: LockReport
+    recovered: RecoveryResult | None = None
+
+
+def plan(
+    action: Action,
+    image: Image,
+    *,
+    gate: Gate | None = None,
+    progress: ProgressCallback | None = None,
+    cancel: CancelToken | None = None,
+) -> Plan:
+    """What ``action`` would do to ``image``; nothing is written to it."""
+    with Preview(image, gate=gate, progress=progress, cancel=cancel) as preview:
+        return preview.add(action)
+
+
+def apply(
+    path: str,
+    actions: Sequence[Action],
+    *,
+    planned_on: ImageMark | None = None,
+    gate: Gate | None = None,
+    own: Iterable[LocalFile] = (),
+    allow_network: bool = False,
+    keep_history: bool = True,
+    progress: ProgressCallback | None = None,
+    cancel: CancelToken | None = None,
+) -> Applied:
+    """Carry out ``actions`` on the qcow2 image at ``path``, each with its own switch and undo.
+
+    ``planned_on`` is the ``on`` of the first plan: raises ChangedError when the image is no longer
+    that one.  ``own``: files this process has open itself (see ``lock_for_writing``).  Raises
+    LockedError, EditRefused, StorageError, VerificationError, Cancelled; the actions before the one
+    that failed are done, that one is not.
+    """
+    with open_for_change(
+        path,
+        also=tuple({depth for action in actions for depth in action.writes_below}),
+        gate=gate,
+        own=own,
+        allow_network=allow_network,
+        keep_history=keep_history,
+        progress=progress,
+        cancel=cancel,
+    ) as change:
+        editor = change.editor
+        if planned_on is not None and planned_on != editor.on:
+            raise ChangedError(
+                f"'{safe(path)}' is no longer the image the plan was made on: plan it again."
+            )
+        done = tuple(_run(editor, action, path) for action in actions)
+        return Applied(done, change.access.report, change.recovered)
+
+
+class Change(Closing):
+    """An image held for writing, its editor and its history, until it is closed."""
+
+    def __init__(
+        self,
+        editor: Editor,
+        access: WriteAccess,
+        history: History | None,
+        recovered: RecoveryResult | None,
+        held: ExitStack,
+    ) -> None:
+        self.editor = editor
+        self.access = access
+        self.history = history
+        self.recovered = recovered
+        self._held = held
+
+    def close(self) -> None:
+        self._held.close()
+
+
+def open_for_change(
+    path: str,
+    *,
+    also: tuple[int, ...] = (),
+    gate: Gate | None = None,
+    own: Iterable[LocalFile] = (),
+    allow_network: bool = False,
+    keep_history: bool = True,
+    progress: ProgressCallback | None = None,
+    cancel: CancelToken | None = None,
+) -> Change:
+    """Hold the image at ``path`` for writing: locks, an unfinished journal, history, editor.
+
+    Raises as :func:`apply`.
+    """
+    gate = gate or Gate(Policy.OWN_FOLDER)
+    with ExitStack() as held:
+        chain = None
+        looked = open_image(path, lock=LockMode.READER if not own else LockMode.SNOOP)
+        held.callback(looked.close)
+        if not isinstance(looked, Image):
+            raise EditRefused(f"'{safe(path)}' is a raw image; only qcow2 images can be changed.")
+        if looked.backing is not None or looked.data_file is not None:
+            from ..chain import open_chain
+
+            mode = LockMode.READER if not own else LockMode.SNOOP
+            chain = held.enter_context(open_chain(looked, gate, lock=mode))
+        files = [*own]
+        if isinstance(looked.storage, LocalFile):
+            files.append(looked.storage)
+        access = held.enter_context(
+            lock_for_writing(path, chain=chain, also=also, own=files, allow_network=allow_network)
+        )
+        file = access.file
+        place, other = places_of(path)
+        recovered = _recover(access, (place, other))
+        storage = open_storage(file, format="qcow2")
+        assert isinstance(storage, Image)
+        history = None
+        editor = Editor(
+            storage,
+            file,
+            gate=gate,
+            journal=_Journalled(access, place),
+            check_place=access.check_place,
+            data_file=access.data_files.get(0),
+            device_size=file.size() if file.is_device else None,
+            progress=progress,
+            cancel=cancel,
+        )
+        held.callback(editor.close)
+        if keep_history:
+            history = History.load(path, file, editor.generation)
+            if history.entries and (why := history.valid_for(file, editor.generation)):
+                history.forget(why)
+            editor.keep_history(history)
+        return Change(editor, access, history, recovered, held.pop_all())
+
+
+def _run(editor: Editor, action: Action, path: str) -> Plan:
+    editor.start_count(action.command(path), action.describe())
+    try:
+        outcome = action.run(editor)
+    except BaseException as error:
+        editor.abandon(error)
+        raise
+    return editor.planned(action.verb, outcome)
+
+
+class _Journalled:
+    """Makes switches of several sectors through the journal of one image."""
+
+    def __init__(self, access: WriteAccess, place: JournalPlace) -> None:
+        self._access = access
+        self._place = place
+
+    def __call__(self, patches: tuple[Patch, ...]) -> None:
+        switch_through_journal(self._access.file, self._place, patches, "a change of qcowtui")
+
+
+def _recover(
+    access: WriteAccess, places: tuple[JournalPlace, JournalPlace]
+) -> RecoveryResult | None:
+    """Complete what a journal beside the image says, under the locks, before anything is read."""
+    found = None
+    for place in places:
+        if not place.waits():
+            continue
+        result = recover(access.file, place)
+        if result.outcome is Recovered.REFUSED:
+            raise EditRefused(result.reason)
+        found = result
+    return found

@@ -1,0 +1,320 @@
+"""One image under a series of transactions, in earnest or as a dry run over its bytes.
+
+An action is given an :class:`Editor` and cannot tell the two apart, so a plan is what would happen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..chain import Chain, open_chain
+from ..closing import Closing
+from ..errors import Cancelled, EditRefused, QcowError
+from ..findings import Range, Severity
+from ..image.image import Image
+from ..image.refcounts import refcount_table
+from ..inspect.check import check
+from ..jobs import CancelToken, ProgressCallback, Throttle
+from ..layout.constants import REFCOUNT_TABLE_OFFSET_MASK
+from ..layout.header_switch import HeaderSwitch
+from ..storage.base import WritableStorage
+from ..storage.gate import Gate, Policy
+from ..storage.locks import LockMode
+from ..storage.writable import WritableFile
+from ..text import safe
+from .candidate import CandidateStorage
+from .history import History, unusual_mtime
+from .history_entry import Entry, mark_of
+from .ledger import LIVE
+from .patch import Patch
+from .plan import ImageMark, Outcome, Plan
+from .switch import JournalSwitch, patches_of, sector_0, write_before, write_switch
+from .transaction import Transaction
+from .verify import View, check_candidate, compare_views
+
+#: Ranges of clusters listed in a plan at most.
+_RANGES = 4096
+
+
+class Editor(Closing):
+    """An image, its bytes, and what was done to them.  See :func:`qcow.edit.apply.apply`.
+
+    ``image`` is always the present one: it is opened anew after every switch.  ``dry`` tells that
+    nothing lasts, so that guest data need not be moved about for real.
+    """
+
+    def __init__(
+        self,
+        image: Image,
+        storage: WritableStorage,
+        *,
+        dry: bool = False,
+        gate: Gate | None = None,
+        journal: JournalSwitch | None = None,
+        check_place: Callable[[], None] | None = None,
+        data_file: WritableStorage | None = None,
+        device_size: int | None = None,
+        progress: ProgressCallback | None = None,
+        cancel: CancelToken | None = None,
+    ) -> None:
+        """``storage`` writes the bytes that ``image`` reads."""
+        self.image = image
+        self.storage = storage
+        self.dry = dry
+        self.gate = gate or Gate(Policy.CLOSED)
+        self.data_file = data_file
+        self.cancel = cancel
+        self.tell = Throttle(progress)
+        self.on = ImageMark.of(image.storage)
+        self._history: History | None = None
+        self._journal = journal or _no_journal
+        self._check_place = check_place or _nowhere
+        self._device_size = device_size
+        self._chain: Chain | None = None
+        self._leaks: int | None = None  # None: not checked yet
+        self._roots: list[bytes] = []  # sectors 0 of this editor's own earlier roots (dry runs)
+        self._command: tuple[str, Mapping[str, Any]] = ("", {})
+        self._joined = False
+        self.start_count()
+
+    # ---- for actions
+
+    def step(self, phase: str, done: int, total: int, unit: str = "clusters") -> None:
+        """Tell how far it got; a safe point to stop: raises Cancelled."""
+        if self.cancel is not None:
+            self.cancel.check()
+        self.tell(phase, done, total, unit)
+
+    def chain(self) -> Chain:
+        """The guest disk through the backing files the gate lets pass; valid until a commit."""
+        if self._chain is None:
+            # Whoever applies holds the locks of all these files already; a dry run only looks.
+            self._chain = open_chain(self.image, self.gate, lock=LockMode.SNOOP)
+        return self._chain
+
+    def begin(self) -> Transaction:
+        """Start a transaction.  Raises EditRefused for an image that must be repaired first."""
+        if self._leaks is None:
+            self._leaks = self._must_be_sound()
+        if self._history is not None:
+            self._history.begin()
+        held = [self._root(sector) for sector in self._held_sectors()]
+        return Transaction(
+            self.image,
+            self.storage,
+            held=held,
+            device_size=self._device_size,
+            tell=self.tell,
+            cancel=self.cancel,
+        )
+
+    def commit(self, tx: Transaction, views: Sequence[View] | None = None) -> None:
+        """Finish ``tx``, check the result, and make it live with one switch.
+
+        ``views`` says what guests shall see; without it, everything stays as it is.  Raises
+        VerificationError, StorageError, Cancelled: then the image is the old one.
+        """
+        switch = tx.finish()
+        if not switch.patches:
+            return
+        write_before(self.storage, switch)
+        patches = patches_of(switch)
+        candidate = Image(CandidateStorage(self.storage, patches))
+        self.step("checking the result", 0, 1)
+        self._leaks = check_candidate(candidate, self._leaks or 0, self.cancel).leaks
+        expected = tx.kept_views() if views is None else views
+        compare_views(self.image, candidate, expected, self.step, contents=not self.dry)
+        self._make_live(switch, patches, candidate)
+        self._count(tx, patches)
+        self.image = Image(self.storage)
+
+    def switch_back(self, patches: tuple[Patch, ...], announce: Callable[[], object]) -> None:
+        """Go to another root of the history: its tables are all there.
+
+        ``announce`` tells the history.  Raises VerificationError when that root is damaged.
+        """
+        candidate = Image(CandidateStorage(self.storage, patches))
+        check_candidate(candidate, None, self.cancel)
+        announce()
+        self._check_place()
+        write_switch(self.storage, patches, self._journal)
+        self._settle_history(joined=False)
+        self.image = Image(self.storage)
+        self._switches += 1
+
+    def keep_history(self, history: History) -> None:
+        """Note every switch in ``history``, and keep what it can go back to."""
+        self._history = history
+
+    # ---- counting what was done
+
+    def start_count(self, command: str = "", action: Mapping[str, Any] | None = None) -> None:
+        """Begin a new action, by its command line and description: all counts start at 0."""
+        self._command = (command, action or {})
+        self._joined = False
+        self._written = self._switches = self._freed = 0
+        self._used_journal = self._truncated = False
+        self._freed_ranges: list[Range] = []
+        self._written_ranges: list[Range] = []
+        self._length = self._longest = self.storage.size()
+
+    def planned(self, verb: str, outcome: Outcome) -> Plan:
+        """What was done since :meth:`start_count`."""
+        length = self.storage.size()
+        return Plan(
+            verb=verb,
+            command=self._command[0],
+            outcome=outcome,
+            written=self._written,
+            extra=max(0, self._longest - self._length),
+            length_before=self._length,
+            length_after=length,
+            freed=self._freed,
+            freed_ranges=tuple(self._freed_ranges),
+            written_ranges=tuple(self._written_ranges),
+            truncated=self._truncated,
+            switches=self._switches,
+            journal=self._used_journal,
+            on=self.on,
+        )
+
+    def abandon(self, error: BaseException) -> None:
+        """After an action failed: give back what a cancelled one wrote, and tell the history.
+
+        After a failed write nothing more is written (the system may have lost track of it).
+        """
+        grown = self.storage.size() > self._length and self._device_size is None
+        if isinstance(error, Cancelled) and grown and not self._switches:
+            self.storage.truncate(self._length)
+        if self._history is not None and isinstance(error, QcowError):
+            self._history.abandoned(mark_of(self.storage, self.generation()))
+
+    def close(self) -> None:
+        if self._chain is not None:
+            self._chain.close()
+            self._chain = None
+
+    # ---- the inside
+
+    def generation(self) -> bytes:
+        """A digest of all refcounts: it changes when anybody takes or frees a cluster."""
+        return refcount_digest(self.image)
+
+    def _must_be_sound(self) -> int:
+        image = self.image
+        worst = next((p for p in image.problems if p.severity >= Severity.CORRUPTION), None)
+        if worst is not None:
+            raise EditRefused(
+                f"'{safe(image.name)}' is damaged and must be repaired before it is changed. "
+                f"{worst.what}"
+            )
+        if image.header.dirty or image.header.corrupt:
+            mark = "corrupt" if image.header.corrupt else "dirty"
+            raise EditRefused(
+                f"'{safe(image.name)}' is marked {mark}: its refcounts cannot be relied on until "
+                "it was repaired (check -r)."
+            )
+        self.step("checking the image", 0, 1)
+        result = check(image, cancel=self.cancel, decode=False)
+        errors = result.corruptions + result.extra_corruptions + result.check_errors
+        if errors:
+            raise EditRefused(
+                f"'{safe(image.name)}' has {errors} error(s) and must be repaired before it is "
+                f"changed. {result.findings[0].what if result.findings else ''}"
+            )
+        return result.leaks + result.extra_leaks
+
+    def _held_sectors(self) -> Iterator[bytes]:
+        now = sector_0(self.storage)
+        held = list(self._roots)
+        if self._history is not None:
+            held += self._history.held_roots()
+        yield from (sector for sector in dict.fromkeys(held) if sector != now)
+
+    def _root(self, sector: bytes) -> Image:
+        patch = Patch(0, sector_0(self.storage), sector)
+        return Image(CandidateStorage(self.storage, (patch,)))
+
+    def _make_live(
+        self, switch: HeaderSwitch, patches: tuple[Patch, ...], candidate: Image
+    ) -> None:
+        old = sector_0(self.storage)
+        if self._history is not None:
+            command, action = self._command
+            entry = Entry(
+                txid=secrets.token_hex(16),
+                action=action,
+                command=command,
+                time_ns=time.time_ns(),
+                patches=patches,
+                old_sector=old,
+                new_sector=sector_0(candidate.storage),
+                old_generation=self.generation(),
+                new_generation=refcount_digest(candidate),
+            )
+            self._history.prepare(entry)
+        elif not self._joined:
+            self._roots.append(old)
+        self._check_place()
+        write_switch(self.storage, patches, self._journal)
+        self._settle_history(joined=self._joined)
+        self._joined = True
+        self.close()
+
+    def _settle_history(self, *, joined: bool) -> None:
+        if isinstance(self.storage, WritableFile):
+            self.storage.set_modified(unusual_mtime())
+            self.storage.flush()
+        if self._history is not None:
+            now = Image(self.storage)
+            self._history.done(mark_of(self.storage, refcount_digest(now)), joined=joined)
+
+    def _count(self, tx: Transaction, patches: tuple[Patch, ...]) -> None:
+        self._switches += 1
+        self._written += tx.guard.written + sum(len(patch.after) for patch in patches)
+        self._used_journal |= len(patches) != 1 or patches[0].end > 512
+        self._longest = max(self._longest, self.storage.size())
+        marks, counts = tx.ledger.marks, tx.ledger.counts
+        freed = ((marks & LIVE) != 0) & (counts == 0)
+        size = tx.geometry.cluster_size
+        self._freed += int(np.count_nonzero(freed)) * size
+        self._note(self._freed_ranges, freed, size)
+        self._note(self._written_ranges, (marks & tx.MINE) != 0, size)
+
+    def _note(self, ranges: list[Range], chosen: NDArray[np.bool_], size: int) -> None:
+        edges = np.flatnonzero(np.diff(chosen, prepend=False, append=False))
+        self._truncated |= len(ranges) + len(edges) // 2 > _RANGES
+        for start, stop in edges[: 2 * (_RANGES - len(ranges))].reshape(-1, 2).tolist():
+            ranges.append(Range(start * size, (stop - start) * size))
+
+
+def refcount_digest(image: Image) -> bytes:
+    """BLAKE2 over the refcount table and every refcount block, as they are in the file."""
+    geometry = image.usable_geometry_for_tables()
+    table = refcount_table(image)
+    digest = hashlib.blake2b(table.tobytes(), digest_size=32)
+    blocks = (table & np.uint64(REFCOUNT_TABLE_OFFSET_MASK)).astype(np.int64)
+    blocks = blocks[blocks != 0]
+    size = geometry.cluster_size
+    step = max(1, (1 << 20) // size)
+    buffer = memoryview(bytearray(min(step, len(blocks)) * size))
+    for at in range(0, len(blocks), step):
+        part = blocks[at : at + step].tolist()
+        image.storage.read_pieces(part, size, buffer)
+        digest.update(buffer[: len(part) * size])
+    return digest.digest()
+
+
+def _no_journal(patches: tuple[Patch, ...]) -> None:
+    raise EditRefused("This change needs a journal, and there is no place for one.")
+
+
+def _nowhere() -> None:
+    """There is no path to look at."""

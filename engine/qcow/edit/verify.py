@@ -1,0 +1,189 @@
+"""The gate before the switch: the candidate is checked, and compared with what it came from.
+
+Nothing here knows how the candidate was built; it reads both images as any reader would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import GuestDataError, VerificationError
+from ..image.image import Image
+from ..image.state import State
+from ..image.tables import l2_tables
+from ..inspect.check import CheckResult, check
+from ..jobs import CancelToken
+from ..layout.constants import OFLAG_ZERO
+from ..layout.geometry import Geometry
+from ..layout.tables import I64, OFFSETS, U64
+from .counting import COMPRESSED, COPIED
+
+Step = Callable[[str, int, int], None]
+
+
+class View(NamedTuple):
+    """What a guest sees in state ``after`` of the candidate is what it saw in ``before``.
+
+    States are indices into the snapshot table, None is the active one.  ``changed``: (start, end)
+    guest bytes, ascending, that may differ, and ``moved``: data may lie elsewhere in the file,
+    which is then compared byte by byte.
+    """
+
+    after: int | None
+    before: int | None
+    changed: tuple[tuple[int, int], ...] = ()
+    moved: bool = False
+
+
+def check_candidate(candidate: Image, leaks: int | None, cancel: CancelToken | None) -> CheckResult:
+    """The independent check.  ``leaks``: how many the image had before; None: any number will do.
+
+    Raises VerificationError when the candidate has errors or other leaks.
+    """
+    result = check(candidate, cancel=cancel, decode=False)
+    found = result.corruptions + result.extra_corruptions + result.check_errors
+    if found or (leaks is not None and result.leaks + result.extra_leaks != leaks):
+        worst = result.findings[0].what if result.findings else ""
+        raise VerificationError(
+            f"The prepared change did not pass its check ({found} error(s), "
+            f"{result.leaks + result.extra_leaks} leak(s)): it was not made, the image is as it "
+            f"was. {worst}"
+        )
+    return result
+
+
+def compare_views(
+    before: Image, after: Image, views: Sequence[View], step: Step, *, contents: bool = True
+) -> None:
+    """Raise VerificationError unless every view of the candidate shows what it should.
+
+    Without ``contents``, data that was moved is not read: in a dry run it was not moved.
+    """
+    for view in views:
+        if contents or not view.moved:
+            _Comparison(_state(before, view.before), _state(after, view.after), view, step).run()
+
+
+def _state(image: Image, index: int | None) -> State:
+    return image.active if index is None else image.snapshot_state(image.snapshots[index])
+
+
+class _Comparison:
+    def __init__(self, before: State, after: State, view: View, step: Step) -> None:
+        self._before, self._after = before, after
+        self._view = view
+        self._step = step
+        self._geometry: Geometry = after.geometry
+
+    def run(self) -> None:
+        """Compare the entries of every pair of L2 tables that is not one and the same table."""
+        old, new = self._before.l1() & OFFSETS, self._after.l1() & OFFSETS
+        length = max(len(old), len(new))
+        old_offsets: I64 = np.pad(old, (0, length - len(old))).astype(np.int64)
+        new_offsets: I64 = np.pad(new, (0, length - len(new))).astype(np.int64)
+        differing = np.flatnonzero(old_offsets != new_offsets)
+        step = max(1, (1 << 20) // self._geometry.cluster_size)
+        for at in range(0, len(differing), step):
+            self._step("comparing with the old image", at, len(differing))
+            part = differing[at : at + step]
+            entries, bits = self._tables(self._before, old_offsets[part])
+            wanted, wanted_bits = self._tables(self._after, new_offsets[part])
+            different = ((entries ^ wanted) & ~COPIED) != 0
+            if bits is not None and wanted_bits is not None:
+                different |= bits != wanted_bits
+            if different.any():
+                self._judge(part, different, entries, wanted, bits, wanted_bits)
+
+    def _tables(self, state: State, offsets: I64) -> tuple[U64, U64 | None]:
+        """Entries and bitmaps of tables in this order; where there is no table, zeros."""
+        geometry = self._geometry
+        entries = np.zeros((len(offsets), geometry.l2_entries), dtype=np.uint64)
+        bits = np.zeros_like(entries) if geometry.extended_l2 else None
+        there = np.flatnonzero(offsets)
+        at = 0
+        for batch in l2_tables(state.image.storage, geometry, offsets[there]):
+            rows = there[at : at + len(batch.offsets)]
+            entries[rows] = batch.entries
+            if bits is not None and batch.bitmaps is not None:
+                bits[rows] = batch.bitmaps
+            at += len(batch.offsets)
+        return entries, bits
+
+    def _judge(
+        self,
+        tables: I64,
+        different: NDArray[np.bool_],
+        old: U64,
+        new: U64,
+        old_bits: U64 | None,
+        new_bits: U64 | None,
+    ) -> None:
+        geometry = self._geometry
+        rows, columns = np.nonzero(different)
+        clusters = tables[rows] * geometry.l2_entries + columns
+        kept = self._must_agree(clusters)
+        if not kept.any():
+            return
+        rows, columns, clusters = rows[kept], columns[kept], clusters[kept]
+        if self._view.moved:
+            same_bits = np.ones(len(rows), dtype=np.bool_)
+            if old_bits is not None and new_bits is not None:
+                same_bits = old_bits[rows, columns] == new_bits[rows, columns]
+            agree = self._same_content(clusters, old[rows, columns], new[rows, columns], same_bits)
+            clusters = clusters[~agree]
+        if len(clusters):
+            at = int(clusters[0]) << geometry.cluster_bits
+            raise VerificationError(
+                f"The prepared change would alter guest data at {at:#x} that it should not touch: "
+                "it was not made, the image is as it was."
+            )
+
+    def _must_agree(self, clusters: I64) -> NDArray[np.bool_]:
+        """Which guest clusters lie outside of what may change (touching is lying inside)."""
+        agree = np.ones(len(clusters), dtype=np.bool_)
+        bits = self._geometry.cluster_bits
+        if not self._view.changed:
+            return agree
+        starts = np.array([start >> bits for start, _ in self._view.changed], dtype=np.int64)
+        ends = np.array([-(-end >> bits) for _, end in self._view.changed], dtype=np.int64)
+        place = np.searchsorted(starts, clusters, side="right") - 1
+        inside = (place >= 0) & (clusters < ends[np.maximum(place, 0)])
+        return ~inside
+
+    def _same_content(
+        self, clusters: I64, old: U64, new: U64, same_bits: NDArray[np.bool_]
+    ) -> NDArray[np.bool_]:
+        """Compare, cluster by cluster, what differing entries hold."""
+        agree = np.zeros(len(clusters), dtype=np.bool_)
+        size = self._geometry.cluster_size
+        zero = np.uint64(OFLAG_ZERO)
+        plain = (
+            ((old | new) & COMPRESSED == 0)
+            & ((old & OFFSETS) != 0)
+            & ((new & OFFSETS) != 0)
+            & ((old & zero) == (new & zero))
+            & same_bits
+        )
+        for index in np.flatnonzero(plain).tolist():
+            one = self._before.image.storage.read(int(old[index] & OFFSETS), size)
+            two = self._after.image.storage.read(int(new[index] & OFFSETS), size)
+            agree[index] = one == two
+        for index in np.flatnonzero(~plain).tolist():
+            agree[index] = self._reads_the_same(int(clusters[index]))
+        return agree
+
+    def _reads_the_same(self, cluster: int) -> bool:
+        """The guest bytes of one cluster, whatever way it is stored; no backing file is asked."""
+        start = cluster << self._geometry.cluster_bits
+        length = self._geometry.cluster_size
+        end = min(start + length, self._before.virtual_size, self._after.virtual_size)
+        if end <= start:
+            return False
+        try:
+            return self._before.read(start, end - start) == self._after.read(start, end - start)
+        except GuestDataError:
+            return False
