@@ -95,13 +95,18 @@ class WritableFile(LocalFile, WritableStorage):
         self._ready(offset, length)
         if self.is_device or not length:
             return
+        doing = f"reserve {length} bytes at offset {offset}"
+        room = self.room()
+        # Asked first: the system takes all there is before it finds that it is not enough.
+        if room is not None and length > room and self._unallocated(offset, length) > room:
+            raise self._error(doing, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
         try:
             fallocate(self._fd, KEEP_SIZE, offset, length)
         except OSError as error:
             if error.errno in UNSUPPORTED:
                 return
             self._drop_reserve()
-            raise self._error(f"reserve {length} bytes at offset {offset}", error) from error
+            raise self._error(doing, error) from error
 
     def copy(self, source: Storage, source_offset: int, offset: int, length: int) -> None:
         """As the protocol has it; where the source has holes, the copy has them if it can.
@@ -223,6 +228,10 @@ class WritableFile(LocalFile, WritableStorage):
             done += got
         if done < length:
             self._move(source, source_offset + done, offset + done, length - done)
+
+    def _unallocated(self, offset: int, length: int) -> int:
+        """Bytes of the range that are holes or lie beyond the end."""
+        return length - sum(run for _, run, is_data in self.extents(offset, length) if is_data)
 
     def _drop_reserve(self) -> None:
         """Free what a refused reservation got beyond the end of the file."""
