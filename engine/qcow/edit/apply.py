@@ -31,7 +31,7 @@ from .plan import ImageMark, Outcome, Plan
 class Action(Protocol):
     """A change with all its choices made: an immutable value.
 
-    ``verb`` is the command's name.  ``writes_base``: depths of the chain that are changed besides
+    ``verb`` is the command's name.  ``writes_below``: depths of the chain that are changed besides
     the image itself.
     """
 
@@ -72,6 +72,9 @@ class Preview(Closing):
         self._held.callback(self.editor.close)
         self.editor.on = ImageMark.of(image.storage)
         self._path = image.storage.path or image.storage.name
+        history = None if image.storage.path is None else _history(self._path, self.editor)
+        if history is not None:
+            self.editor.keep_history(history)
 
     @property
     def image(self) -> Image:
@@ -222,11 +225,22 @@ def open_for_change(
         )
         held.callback(editor.close)
         if keep_history:
-            history = History.load(path, file, editor.generation)
-            if history.entries and (why := history.valid_for(file, editor.generation)):
-                history.forget(why)
+            history = _history(path, editor)
             editor.keep_history(history)
         return Change(editor, access, history, recovered, held.pop_all())
+
+
+def _history(path: str, editor: Editor) -> History:
+    """The undo history of the image, without entries that another program's write made worthless.
+
+    For a dry run nothing is written: the entries are dropped in memory alone.
+    """
+    history = History.load(path, editor.image.storage, editor.generation)
+    if why := history.why_worthless(editor.image.storage, editor.generation):
+        if editor.dry:
+            return history.without_entries(why)
+        history.forget(why)
+    return history
 
 
 def _run(editor: Editor, action: Action, path: str) -> Plan:

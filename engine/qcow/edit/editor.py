@@ -103,7 +103,7 @@ class Editor(Closing):
         """Start a transaction.  Raises EditRefused for an image that must be repaired first."""
         if self._leaks is None:
             self._leaks = self._must_be_sound()
-        if self._history is not None:
+        if self._history is not None and not self.dry:
             self._history.begin()
         held = [self._root(sector) for sector in self._held_sectors()]
         return Transaction(
@@ -135,23 +135,54 @@ class Editor(Closing):
         self._count(tx, patches)
         self.image = Image(self.storage)
 
-    def switch_back(self, patches: tuple[Patch, ...], announce: Callable[[], object]) -> None:
-        """Go to another root of the history: its tables are all there.
-
-        ``announce`` tells the history.  Raises VerificationError when that root is damaged.
-        """
-        candidate = Image(CandidateStorage(self.storage, patches))
-        check_candidate(candidate, None, self.cancel)
-        announce()
-        self._check_place()
-        write_switch(self.storage, patches, self._journal)
-        self._settle_history(joined=False)
-        self.image = Image(self.storage)
-        self._switches += 1
-
     def keep_history(self, history: History) -> None:
         """Note every switch in ``history``, and keep what it can go back to."""
         self._history = history
+
+    @property
+    def is_device(self) -> bool:
+        """Whether the image lies on a block device, which has no end of its own."""
+        return self._device_size is not None
+
+    @property
+    def undo_count(self) -> int:
+        """Changes that undo could take back, one after the other."""
+        return 0 if self._history is None else self._history.position
+
+    def undo(self) -> Entry:
+        """Switch back to the root before the last change; the entry taken back.
+
+        Raises EditRefused when there is none or another program wrote to the image since.
+        """
+        history = self._past()
+        why = history.why_not_undo(self.storage, self.generation)
+        if why is not None or history.undoable is None:
+            raise EditRefused(why or "There is nothing to undo.")
+        entry = history.undoable
+        self._switch_back(history.undo_patches(), history.prepare_undo)
+        return entry
+
+    def redo(self) -> Entry:
+        """Switch forward again to the root after the change that was taken back last."""
+        history = self._past()
+        why = history.why_not_redo(self.storage, self.generation)
+        if why is not None or history.redoable is None:
+            raise EditRefused(why or "There is nothing to redo.")
+        entry = history.redoable
+        self._switch_back(history.redo_patches(), history.prepare_redo)
+        return entry
+
+    def forget_history(self, reason: str) -> None:
+        """Give up undo, durably: the clusters of earlier roots may be taken from now on."""
+        self._roots.clear()
+        if self._history is not None and not self.dry:
+            self._history.forget(reason)
+        if self.dry:
+            self._history = None
+
+    def count_returned(self, length: int) -> None:
+        """Note bytes that were given back to the host."""
+        self._returned += length
 
     # ---- counting what was done
 
@@ -159,7 +190,7 @@ class Editor(Closing):
         """Begin a new action, by its command line and description: all counts start at 0."""
         self._command = (command, action or {})
         self._joined = False
-        self._written = self._switches = self._freed = 0
+        self._written = self._switches = self._freed = self._returned = 0
         self._used_journal = self._truncated = False
         self._freed_ranges: list[Range] = []
         self._written_ranges: list[Range] = []
@@ -177,6 +208,7 @@ class Editor(Closing):
             length_before=self._length,
             length_after=length,
             freed=self._freed,
+            returned=self._returned,
             freed_ranges=tuple(self._freed_ranges),
             written_ranges=tuple(self._written_ranges),
             truncated=self._truncated,
@@ -193,7 +225,7 @@ class Editor(Closing):
         grown = self.storage.size() > self._length and self._device_size is None
         if isinstance(error, Cancelled) and grown and not self._switches:
             self.storage.truncate(self._length)
-        if self._history is not None and isinstance(error, QcowError):
+        if self._history is not None and not self.dry and isinstance(error, QcowError):
             self._history.abandoned(mark_of(self.storage, self.generation()))
 
     def close(self) -> None:
@@ -242,11 +274,35 @@ class Editor(Closing):
         patch = Patch(0, sector_0(self.storage), sector)
         return Image(CandidateStorage(self.storage, (patch,)))
 
+    def _past(self) -> History:
+        if self._history is None:
+            raise EditRefused(f"There is nothing to undo in '{safe(self.image.name)}'.")
+        return self._history
+
+    def _switch_back(self, patches: tuple[Patch, ...], announce: Callable[[], object]) -> None:
+        """Go to another root of the history, whose tables are all there.
+
+        Raises VerificationError when that root is damaged.
+        """
+        candidate = Image(CandidateStorage(self.storage, patches))
+        self.step("checking the earlier state", 0, 1)
+        check_candidate(candidate, None, self.cancel)
+        if not self.dry:
+            announce()
+        self._check_place()
+        write_switch(self.storage, patches, self._journal)
+        self._settle_history(joined=False)
+        self.close()
+        self.image = Image(self.storage)
+        self._leaks = None
+        self._switches += 1
+        self._written += sum(len(patch.after) for patch in patches)
+
     def _make_live(
         self, switch: HeaderSwitch, patches: tuple[Patch, ...], candidate: Image
     ) -> None:
         old = sector_0(self.storage)
-        if self._history is not None:
+        if self._history is not None and not self.dry:
             command, action = self._command
             entry = Entry(
                 txid=secrets.token_hex(16),
@@ -272,7 +328,7 @@ class Editor(Closing):
         if isinstance(self.storage, WritableFile):
             self.storage.set_modified(unusual_mtime())
             self.storage.flush()
-        if self._history is not None:
+        if self._history is not None and not self.dry:
             now = Image(self.storage)
             self._history.done(mark_of(self.storage, refcount_digest(now)), joined=joined)
 

@@ -18,6 +18,7 @@ announced switch.  The order of the caller, who holds the writer locks::
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import time
 from collections.abc import Callable
@@ -142,13 +143,18 @@ class History:
         """
         if self.damaged:
             return self.damaged
-        left = self._record.left
-        why = self._unexplained
-        if why is None:
-            if not self._record.entries or left is None:
-                return self._nothing("undo")
-            why = self._why_changed(storage, left, generation)
+        if self._unexplained is None and (not self._record.entries or self._record.left is None):
+            return self._nothing("undo")
+        why = self.why_worthless(storage, generation)
         return why and f"'{safe(self._subject.path)}' cannot be undone: {why}."
+
+    def why_worthless(self, storage: Storage, generation: Generation) -> str | None:
+        """What happened to the image that makes the entries worthless, a phrase, or None."""
+        if self._unexplained is not None:
+            return self._unexplained
+        if not self._record.entries or self._record.left is None:
+            return None
+        return self._why_changed(storage, self._record.left, generation)
 
     def why_not_undo(self, storage: Storage, generation: Generation) -> str | None:
         """Why undo is impossible, a sentence; None when it is possible."""
@@ -193,7 +199,16 @@ class History:
         self._save(replace(self._record.stepped(joined=joined), left=mark))
 
     def abandoned(self, mark: Mark) -> None:
-        """No switch was made, and the image was left like ``mark``."""
+        """No switch was made, and the image was left like ``mark``.
+
+        When sector 0 in ``mark`` is not the one from before the switch that was announced, nothing
+        is noted: whether it took place is found out at the next loading.
+        """
+        moving, undo = self._record.moving, self._record.step is Direction.UNDO
+        if moving is not None:
+            start = moving.new_sector if undo else moving.old_sector
+            if mark.sector != hashlib.sha256(start).digest():
+                return
         record = self._record.not_stepped()
         self._save(replace(record, left=mark if record.entries else None))
 
@@ -201,6 +216,10 @@ class History:
         """Give up every entry, for a ``reason`` that the list of the history shows (a sentence)."""
         if self._record.entries or self._record.new or self.damaged:
             self._save(self._without_entries(reason))
+
+    def without_entries(self, reason: str) -> History:
+        """What would be left after :meth:`forget`; nothing is written."""
+        return History(self._subject, self._without_entries(reason), self._folder)
 
     def _must(self, entry: Entry | None, what: str) -> Entry:
         if entry is None:

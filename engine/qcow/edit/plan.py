@@ -51,8 +51,8 @@ class Plan:
     """What an action does to one image.  The same value describes a dry run and a finished run.
 
     All sizes are bytes.  ``written``: to the image file; ``extra``: by how much the file grows at
-    most meanwhile; ``freed``: reclaimable afterwards, on top of what was before.  The host ranges
-    are ascending, at most some thousand (``truncated``).
+    most meanwhile; ``freed``: reclaimable afterwards, on top of what was; ``returned``: given back to
+    the host.  The host ranges are ascending, at most some thousand (``truncated``).
     """
 
     verb: str
@@ -63,6 +63,7 @@ class Plan:
     length_before: int
     length_after: int
     freed: int
+    returned: int
     freed_ranges: tuple[Range, ...]
     written_ranges: tuple[Range, ...]
     truncated: bool
@@ -76,7 +77,7 @@ class Plan:
 
     @property
     def changes_nothing(self) -> bool:
-        return self.switches == 0
+        return self.switches == 0 and self.returned == 0
 
     def to_json(self) -> dict[str, Any]:
         """For ``--output=json``; documented in docs/json.md."""
@@ -95,6 +96,7 @@ class Plan:
             "file-length-before": self.length_before,
             "file-length-after": self.length_after,
             "freed": self.freed,
+            "returned": self.returned,
             "switches": self.switches,
             "journal": self.journal,
             "freed-ranges": [{"start": r.start, "length": r.length} for r in self.freed_ranges],
