@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
-from dataclasses import dataclass
 
 from ..errors import StorageError
 from ..findings import Finding, Severity, kind
+from ..record import record
 from ..storage.local import reason
 from ..text import safe
 from .folder import Folder, LocalFolder, state_folder
@@ -29,7 +28,7 @@ JOURNAL_PENDING = kind(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class JournalPlace:
     """One file name at which the journal of one image is looked for."""
 
@@ -63,6 +62,8 @@ def places_of(
 
     Raises StorageError when the image cannot be found.
     """
+    import hashlib  # looking at an image asks for the places of its journal: not before that
+
     real = os.path.realpath(image_path)
     try:
         found = os.stat(real)

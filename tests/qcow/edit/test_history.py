@@ -397,6 +397,20 @@ class TestInterrupted:
         assert bench.why() is None
         assert bench.why(history) is None
 
+    @pytest.mark.parametrize("undo", [False, True])
+    def test_given_up_although_it_was_made(self, bench: Bench, undo: bool) -> None:
+        """As when the flush of the switch failed: the caller cannot know."""
+        bench.do(1)
+        history = bench.load()
+        moved = history.prepare_undo() if undo else entry(2)
+        if not undo:
+            history.prepare(moved)
+        switch(bench.storage, reversed_switch(moved.patches) if undo else moved.patches)
+        history.abandoned(mark_of(bench.storage, generation_of(bench.storage)()))
+        history = bench.load()
+        assert history.position == (0 if undo else 2)
+        assert bench.why(history) is None
+
 
 def test_a_power_cut_leaves_no_wrong_undo() -> None:
     """At any moment of a change, an undo and a redo: what undo would write fits the image."""

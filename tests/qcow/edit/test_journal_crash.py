@@ -140,6 +140,21 @@ def test_what_was_written_before_is_durable_before_the_journal() -> None:
         assert after.files["img"] in (old, table, new)
 
 
+def test_a_killed_program_has_its_writes_made_durable() -> None:
+    """All patches are seen to be made, by the page cache only, when recovery finds the journal."""
+    whole, old, new = run(V3, "not sector 0")
+    made = next(op for op in whole.log if op.kind == "write" and op.file == 1)
+    world = World({"img": old, JOURNAL: made.data})
+    storage = WorldStorage(world)
+    storage.write(0, new[:512])
+    storage.write(4096, new[4096:8192])
+    assert recover(storage, place_in(world)).outcome is Outcome.ROLLED_FORWARD
+    for files in world.after_crashes(random.Random(12)):
+        after, outcome = recovered(files)
+        assert outcome is not Outcome.REFUSED
+        assert after.files == {"img": new}
+
+
 def test_a_foreign_write_between_the_cut_and_recovery_is_refused() -> None:
     world, old, _ = run(V3, "three places")
     rng = random.Random(9)
