@@ -161,7 +161,7 @@ class _Taking:
         aside = ReadersAside(one for one in self._own if one.identity() == file.identity())
         if aside:
             # So that nobody writes between the end of the readers' locks and the writer's.
-            lock.acquire(fd, LockMode.READER, file.name)
+            lock.acquire(fd, LockMode.READER, file.name, patient=True)
         self._held.callback(lock.release)
         self._held.callback(aside.come_back)
         aside.step_aside()

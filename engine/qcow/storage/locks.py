@@ -123,16 +123,16 @@ class ImageLock:
         #: False when the file system knows no such locks: then nobody was asked and nobody is told.
         self.effective = True
 
-    def acquire(self, fd: int, mode: LockMode, name: str = "") -> Self:
+    def acquire(self, fd: int, mode: LockMode, name: str = "", *, patient: bool = False) -> Self:
         """Take the locks of ``mode``, or change to it from the mode held; ``name`` is for messages.
 
-        A WRITER tries a few times, within 0.1 s.  Raises LockedError, in QEMU's words,
-        when another opener excludes this use (the mode held before is kept), StorageError when
-        ``fd`` is not open.
+        A WRITER, and who is ``patient``, tries a few times within a fifth of a second.  Raises
+        LockedError, in QEMU's words, when another opener excludes this use (the mode held before
+        is kept), StorageError when ``fd`` is not open.
         """
         if self.mode is not None and fd != self._fd:
             raise ValueError("this lock is held on another descriptor: release it first")
-        tries = _TRIES if mode is LockMode.WRITER else 1
+        tries = _TRIES if patient or mode is LockMode.WRITER else 1
         for attempt in range(1, tries + 1):
             try:
                 self._take(fd, mode, name)
@@ -209,7 +209,7 @@ class ReadersAside:
         """Release the readers' locks; their files stay open."""
         self._off = True
         for reader, locked in self._held:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, ValueError):
                 _unlock(reader.fileno(), locked)
 
     def come_back(self) -> None:
@@ -221,7 +221,7 @@ class ReadersAside:
             return
         self._off = False
         for reader, locked in self._held:
-            with contextlib.suppress(OSError, LockedError):
+            with contextlib.suppress(OSError, ValueError, LockedError):  # ValueError: it is closed
                 for byte in locked:
                     _place(reader.fileno(), byte)
 

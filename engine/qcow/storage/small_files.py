@@ -79,17 +79,18 @@ def read_small_file(path: str | os.PathLike[str], limit: int) -> bytes | None:
                 f"Could not read '{_shown(path)}': it is a symbolic link."
             ) from error
         raise _failed("read", path, error) from error
-    with open(descriptor, "rb", buffering=0) as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            kind = unreadable_kind(found.st_mode) or "a block device"
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            kind = unreadable_kind(mode) or "a block device"
             raise NotRegularFile(f"Could not read '{_shown(path)}': it is {kind}.")
-        try:
-            data = b""
-            while len(data) <= limit and (part := file.read(limit + 1 - len(data))):
-                data += part
-        except OSError as error:
-            raise _failed("read", path, error) from error
+        data = b""
+        while len(data) <= limit and (part := os.read(descriptor, limit + 1 - len(data))):
+            data += part
+    except OSError as error:
+        raise _failed("read", path, error) from error
+    finally:
+        os.close(descriptor)
     if len(data) > limit:
         raise StorageError(f"Could not read '{_shown(path)}': it is longer than {limit} bytes.")
     return data
