@@ -189,6 +189,9 @@ def open_for_change(
     Raises as :func:`apply`.
     """
     gate = gate or Gate(Policy.OWN_FOLDER)
+    own = tuple(own)
+    # First, and alone: with a header half old and half new nothing else can be relied on.
+    recovered = recover_journal(path, own=own, allow_network=allow_network)
     with ExitStack() as held:
         chain = None
         looked = open_image(path, lock=LockMode.READER if not own else LockMode.SNOOP)
@@ -207,8 +210,6 @@ def open_for_change(
             lock_for_writing(path, chain=chain, also=also, own=files, allow_network=allow_network)
         )
         file = access.file
-        place, other = places_of(path)
-        recovered = _recover(access, (place, other))
         storage = open_storage(file, format="qcow2")
         assert isinstance(storage, Image)
         history = None
@@ -216,7 +217,7 @@ def open_for_change(
             storage,
             file,
             gate=gate,
-            journal=_Journalled(access, place),
+            journal=_Journalled(access, places_of(path)[0]),
             check_place=access.check_place,
             data_file=access.data_files.get(0),
             device_size=file.size() if file.is_device else None,
@@ -260,20 +261,26 @@ class _Journalled:
         self._access = access
         self._place = place
 
-    def __call__(self, patches: tuple[Patch, ...]) -> None:
-        switch_through_journal(self._access.file, self._place, patches, "a change of qcowtui")
+    def __call__(self, patches: tuple[Patch, ...], command: str) -> None:
+        switch_through_journal(self._access.file, self._place, patches, command)
 
 
-def _recover(
-    access: WriteAccess, places: tuple[JournalPlace, JournalPlace]
+def recover_journal(
+    path: str, *, own: Iterable[LocalFile] = (), allow_network: bool = False
 ) -> RecoveryResult | None:
-    """Complete what a journal beside the image says, under the locks, before anything is read."""
+    """Complete the change that a journal of the image at ``path`` holds; None when there is none.
+
+    Raises EditRefused when the journal may not be used, LockedError, StorageError.
+    """
+    places = places_of(path)
+    if not any(place.has_anything() for place in places):
+        return None
     found = None
-    for place in places:
-        if not place.waits():
-            continue
-        result = recover(access.file, place)
-        if result.outcome is Recovered.REFUSED:
-            raise EditRefused(result.reason)
-        found = result
+    with lock_for_writing(path, own=own, allow_network=allow_network) as access:
+        for place in places:
+            result = recover(access.file, place)
+            if result.outcome is Recovered.REFUSED:
+                raise EditRefused(result.reason)
+            if result.outcome is not Recovered.NOTHING:
+                found = result
     return found

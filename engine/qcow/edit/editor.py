@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..chain import Chain, open_chain
 from ..closing import Closing
-from ..errors import Cancelled, EditRefused, QcowError
+from ..errors import Cancelled, EditRefused, IndeterminateError, QcowError
 from ..findings import Range, Severity
 from ..image.image import Image
 from ..image.refcounts import refcount_table
@@ -29,10 +29,11 @@ from ..storage.gate import Gate, Policy
 from ..storage.locks import LockMode
 from ..storage.writable import WritableFile
 from ..text import safe
+from .archive import archive_header
 from .candidate import CandidateStorage
 from .history import History, unusual_mtime
 from .history_entry import Entry, mark_of
-from .ledger import LIVE
+from .history_file import subject_of
 from .patch import Patch
 from .plan import ImageMark, Outcome, Plan
 from .switch import JournalSwitch, patches_of, sector_0, write_before, write_switch
@@ -79,6 +80,7 @@ class Editor(Closing):
         self._device_size = device_size
         self._chain: Chain | None = None
         self._leaks: int | None = None  # None: not checked yet
+        self._digest: bytes | None = None  # of the present root's refcounts; None: not computed
         self._roots: list[bytes] = []  # sectors 0 of this editor's own earlier roots (dry runs)
         self._command: tuple[str, Mapping[str, Any]] = ("", {})
         self._joined = False
@@ -225,7 +227,9 @@ class Editor(Closing):
         grown = self.storage.size() > self._length and self._device_size is None
         if isinstance(error, Cancelled) and grown and not self._switches:
             self.storage.truncate(self._length)
-        if self._history is not None and not self.dry and isinstance(error, QcowError):
+        # After an indeterminate switch the history finds out by itself when it is loaded again.
+        told = isinstance(error, QcowError) and not isinstance(error, IndeterminateError)
+        if self._history is not None and not self.dry and told:
             self._history.abandoned(mark_of(self.storage, self.generation()))
 
     def close(self) -> None:
@@ -290,7 +294,8 @@ class Editor(Closing):
         if not self.dry:
             announce()
         self._check_place()
-        write_switch(self.storage, patches, self._journal)
+        write_switch(self.storage, patches, self._journal, self._command[0])
+        self._digest = None
         self._settle_history(joined=False)
         self.close()
         self.image = Image(self.storage)
@@ -303,6 +308,7 @@ class Editor(Closing):
     ) -> None:
         old = sector_0(self.storage)
         if self._history is not None and not self.dry:
+            old_digest = self._digest or self.generation()
             command, action = self._command
             entry = Entry(
                 txid=secrets.token_hex(16),
@@ -312,14 +318,17 @@ class Editor(Closing):
                 patches=patches,
                 old_sector=old,
                 new_sector=sector_0(candidate.storage),
-                old_generation=self.generation(),
+                old_generation=old_digest,
                 new_generation=refcount_digest(candidate),
             )
+            if not self._joined:
+                self._archive(entry.txid)
             self._history.prepare(entry)
+            self._digest = entry.new_generation
         elif not self._joined:
             self._roots.append(old)
         self._check_place()
-        write_switch(self.storage, patches, self._journal)
+        write_switch(self.storage, patches, self._journal, self._command[0])
         self._settle_history(joined=self._joined)
         self._joined = True
         self.close()
@@ -327,28 +336,36 @@ class Editor(Closing):
     def _settle_history(self, *, joined: bool) -> None:
         if isinstance(self.storage, WritableFile):
             self.storage.set_modified(unusual_mtime())
-            self.storage.flush()
         if self._history is not None and not self.dry:
-            now = Image(self.storage)
-            self._history.done(mark_of(self.storage, refcount_digest(now)), joined=joined)
+            digest = self._digest or refcount_digest(Image(self.storage))
+            self._history.done(mark_of(self.storage, digest), joined=joined)
+
+    def _archive(self, txid: str) -> None:
+        """Keep a copy of the header as it is, as a last resort for a person."""
+        if self.storage.path is not None:
+            header = self.storage.read(0, self.image.header.cluster_size)
+            archive_header(subject_of(self.storage.path), header, txid)
 
     def _count(self, tx: Transaction, patches: tuple[Patch, ...]) -> None:
         self._switches += 1
         self._written += tx.guard.written + sum(len(patch.after) for patch in patches)
         self._used_journal |= len(patches) != 1 or patches[0].end > 512
         self._longest = max(self._longest, self.storage.size())
-        marks, counts = tx.ledger.marks, tx.ledger.counts
-        freed = ((marks & LIVE) != 0) & (counts == 0)
         size = tx.geometry.cluster_size
-        self._freed += int(np.count_nonzero(freed)) * size
-        self._note(self._freed_ranges, freed, size)
-        self._note(self._written_ranges, (marks & tx.MINE) != 0, size)
+        for first, freed in tx.ledger.freed():
+            self._freed += int(np.count_nonzero(freed)) * size
+            self._note(self._freed_ranges, first, freed, size)
+        for first, taken in tx.ledger.taken():
+            self._note(self._written_ranges, first, taken, size)
 
-    def _note(self, ranges: list[Range], chosen: NDArray[np.bool_], size: int) -> None:
-        edges = np.flatnonzero(np.diff(chosen, prepend=False, append=False))
+    def _note(self, ranges: list[Range], first: int, chosen: NDArray[np.bool_], size: int) -> None:
+        edges = np.flatnonzero(np.diff(chosen, prepend=False, append=False)) + first
         self._truncated |= len(ranges) + len(edges) // 2 > _RANGES
         for start, stop in edges[: 2 * (_RANGES - len(ranges))].reshape(-1, 2).tolist():
-            ranges.append(Range(start * size, (stop - start) * size))
+            if ranges and ranges[-1].end == start * size:
+                ranges[-1] = Range(ranges[-1].start, stop * size - ranges[-1].start)
+            else:
+                ranges.append(Range(start * size, (stop - start) * size))
 
 
 def refcount_digest(image: Image) -> bytes:
@@ -368,7 +385,7 @@ def refcount_digest(image: Image) -> bytes:
     return digest.digest()
 
 
-def _no_journal(patches: tuple[Patch, ...]) -> None:
+def _no_journal(patches: tuple[Patch, ...], command: str) -> None:
     raise EditRefused("This change needs a journal, and there is no place for one.")
 
 

@@ -10,7 +10,7 @@ from ..findings import Finding, Severity, kind
 from ..record import record
 from ..storage.local import reason
 from ..text import safe
-from .folder import Folder, LocalFolder, state_folder
+from .folder import UNFINISHED, Folder, LocalFolder, state_folder
 
 SUFFIX = ".qcowtui-journal"
 _LONGEST_NAME = 255
@@ -45,6 +45,10 @@ class JournalPlace:
     @property
     def shown(self) -> str:
         return self.folder.shown(self.name)
+
+    def has_anything(self) -> bool:
+        """Whether a journal lies there or one that was never finished."""
+        return self.waits() or self.folder.exists(self.name + UNFINISHED)
 
     def waits(self) -> bool:
         """Whether something lies there; nothing is opened."""

@@ -6,6 +6,7 @@ they must fit the image's width only when the refcount blocks are written.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -25,6 +26,8 @@ HELD: Final = np.uint8(2)
 MINE: Final = np.uint8(4)
 
 _WINDOW = 1 << 18
+#: Stretches of adjacent clusters that are this long on average are counted one by one.
+_LONG = 64
 _TOO_MANY = 1 << 62
 
 
@@ -53,7 +56,8 @@ class Ledger:
             capacity, dtype=np.int64 if wide else np.int32
         )
         self.marks: NDArray[np.uint8] = np.zeros(capacity, dtype=np.uint8)
-        self.first_beyond = geometry.clusters(image.storage.size())
+        #: Clusters below which everything counted or taken lies.
+        self._reached = clusters
         for window in refcount_windows(image, 0, covered, table):
             if window.fault is not None:
                 raise EditRefused(f"The refcounts cannot be read: {window.fault}.")
@@ -91,9 +95,11 @@ class Ledger:
         """Add ``change`` for each of ``clusters`` (int64, any order, repeats count again)."""
         if not len(clusters):
             return
-        first, last = int(clusters[0]), int(clusters[-1])
-        if last - first == len(clusters) - 1 and bool((np.diff(clusters) == 1).all()):
-            self.add_run(first, len(clusters), change)
+        breaks = np.flatnonzero(clusters[1:] - clusters[:-1] != 1) + 1
+        if len(breaks) * _LONG < len(clusters):  # tables name long stretches in order
+            starts = [0, *breaks.tolist()]
+            for first, stop in zip(starts, [*breaks.tolist(), len(clusters)], strict=True):
+                self.add_run(int(clusters[first]), stop - first, change)
             return
         self._reach(int(clusters.max()) + 1)
         np.add.at(self.counts, clusters, change)
@@ -105,7 +111,7 @@ class Ledger:
         self._reach(first + clusters)
         part = self.counts[first : first + clusters]
         part += change
-        if change < 0 and bool((part < 0).any()):
+        if change < 0 and int(part.min(initial=0)) < 0:
             raise _negative()
 
     # ---- taking free clusters
@@ -172,9 +178,27 @@ class Ledger:
         free: NDArray[np.bool_] = self.marks[first:stop] == 0
         return free
 
+    def freed(self) -> Iterator[tuple[int, NDArray[np.bool_]]]:
+        """(first cluster, bool[n]) for stretches with clusters that only the old root needs."""
+        for at, marks in self._windows():
+            freed = (marks & LIVE != 0) & (self.counts[at : at + len(marks)] == 0)
+            if freed.any():
+                yield at, freed
+
+    def taken(self) -> Iterator[tuple[int, NDArray[np.bool_]]]:
+        """(first cluster, bool[n]) for stretches with clusters this transaction took."""
+        for at, marks in self._windows():
+            mine = marks & MINE != 0
+            if mine.any():
+                yield at, mine
+
+    def _windows(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        for at in range(0, self._reached, _WINDOW):
+            yield at, self.marks[at : min(at + _WINDOW, self._reached)]
+
     def last_used(self) -> int:
         """The highest cluster with a count after the edit, -1 for none."""
-        at = self.capacity
+        at = self._reached
         while at > 0:
             start = max(0, at - _WINDOW)
             used = np.flatnonzero(self.counts[start:at])
@@ -197,7 +221,8 @@ class Ledger:
         return stop
 
     def _reach(self, clusters: int) -> None:
-        """Make room for cluster numbers below ``clusters``."""
+        """Make room for cluster numbers below ``clusters``, of which some will be used."""
+        self._reached = max(self._reached, clusters)
         have = self.capacity
         if clusters <= have:
             return

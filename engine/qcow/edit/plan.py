@@ -51,7 +51,7 @@ class Plan:
     """What an action does to one image.  The same value describes a dry run and a finished run.
 
     All sizes are bytes.  ``written``: to the image file; ``extra``: by how much the file grows at
-    most meanwhile; ``freed``: reclaimable afterwards, on top of what was; ``returned``: given back to
+    most meanwhile; ``freed``: reclaimable then, on top of what was; ``returned``: given back to
     the host.  The host ranges are ascending, at most some thousand (``truncated``).
     """
 

@@ -64,8 +64,10 @@ class _Writer:
             now = ledger.counts[window.first : window.first + window.clusters]
             differs = now != 0 if window.counts is None else now != window.counts[: len(now)]
             if differs.any():
-                where = np.flatnonzero(differs) + window.first
-                found.append(np.unique(where // per))
+                # Windows begin at the beginning of a block.
+                starts = np.arange(0, len(differs), per)
+                changed = np.logical_or.reduceat(differs, starts)
+                found.append(np.flatnonzero(changed) + window.first // per)
         return np.unique(np.concatenate(found)) if found else np.zeros(0, dtype=np.int64)
 
     def run(self) -> None:

@@ -16,7 +16,7 @@ from .patch import SECTOR, Patch
 class JournalSwitch(Protocol):
     """Makes a switch that one sector cannot hold (:mod:`qcow.edit.journal_switch`)."""
 
-    def __call__(self, patches: tuple[Patch, ...]) -> None: ...
+    def __call__(self, patches: tuple[Patch, ...], command: str) -> None: ...
 
 
 def patches_of(switch: HeaderSwitch) -> tuple[Patch, ...]:
@@ -34,16 +34,16 @@ def write_before(storage: WritableStorage, switch: HeaderSwitch) -> None:
 
 
 def write_switch(
-    storage: WritableStorage, patches: tuple[Patch, ...], journal: JournalSwitch
+    storage: WritableStorage, patches: tuple[Patch, ...], journal: JournalSwitch, command: str = ""
 ) -> None:
-    """Make the change live and durable.
+    """Make the change live and durable.  ``command`` is told when a crash interrupts the journal.
 
     Raises ChangedError when the live bytes are not those the change was prepared on,
     IndeterminateError when the switch was written and its flush failed.
     """
     if len(patches) != 1 or patches[0].end > SECTOR:
         with _undisturbed():
-            journal(patches)
+            journal(patches, command)
         return
     patch = patches[0]
     if storage.read(patch.offset, len(patch.before)) != patch.before:

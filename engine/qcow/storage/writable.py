@@ -128,9 +128,11 @@ class WritableFile(LocalFile, WritableStorage):
         self._clear(at, offset + length - at)
 
     def set_modified(self, when: int) -> None:
-        """Set the time of the last change, ns since 1970; that of the last reading stays."""
+        """Set the time of the last change, ns since 1970, durably; that of reading stays."""
+        self._ready()
         try:
             os.utime(self._fd, ns=(self._status().st_atime_ns, when))
+            os.fsync(self._fd)  # fdatasync does not write a time that changed alone
         except OSError as error:
             raise self._error("set the time", error) from error
 
