@@ -158,7 +158,7 @@ class TestOurOwnReaders:
             for _ in range(100):
                 aside = ReadersAside([mine])
                 with open_local_writable(image) as file:
-                    lock = ImageLock().acquire(file.fileno(), LockMode.READER, patient=True)
+                    lock = ImageLock().share(file.fileno(), aside)
                     aside.step_aside()
                     with contextlib.suppress(LockedError):  # the rival was just asking
                         lock.acquire(file.fileno(), LockMode.WRITER)

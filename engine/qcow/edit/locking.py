@@ -159,10 +159,9 @@ class _Taking:
         self._refuse_network(file)
         lock, fd = ImageLock(), file.fileno()
         aside = ReadersAside(one for one in self._own if one.identity() == file.identity())
-        if aside:
-            # So that nobody writes between the end of the readers' locks and the writer's.
-            lock.acquire(fd, LockMode.READER, file.name, patient=True)
         self._held.callback(lock.release)
+        # So that nobody writes between the end of the readers' locks and the writer's.
+        lock.share(fd, aside)
         self._held.callback(aside.come_back)
         aside.step_aside()
         lock.acquire(fd, LockMode.WRITER, file.name)

@@ -60,6 +60,8 @@ class LockMode(Enum):
     def __init__(self, uses: tuple[str, ...], denies: tuple[str, ...]) -> None:
         self.uses = tuple(map(PERMISSIONS.index, uses))
         self.denies = tuple(map(PERMISSIONS.index, denies))
+        #: The bytes that are locked.
+        self.locked = frozenset([_USES + i for i in self.uses] + [_DENIES + i for i in self.denies])
 
 
 @record
@@ -123,16 +125,16 @@ class ImageLock:
         #: False when the file system knows no such locks: then nobody was asked and nobody is told.
         self.effective = True
 
-    def acquire(self, fd: int, mode: LockMode, name: str = "", *, patient: bool = False) -> Self:
+    def acquire(self, fd: int, mode: LockMode, name: str = "") -> Self:
         """Take the locks of ``mode``, or change to it from the mode held; ``name`` is for messages.
 
-        A WRITER, and who is ``patient``, tries a few times within a fifth of a second.  Raises
-        LockedError, in QEMU's words, when another opener excludes this use (the mode held before
-        is kept), StorageError when ``fd`` is not open.
+        A WRITER tries a few times within a fifth of a second.  Raises LockedError, in QEMU's
+        words, when another opener excludes this use (the mode held before is kept), StorageError
+        when ``fd`` is not open.
         """
         if self.mode is not None and fd != self._fd:
             raise ValueError("this lock is held on another descriptor: release it first")
-        tries = _TRIES if patient or mode is LockMode.WRITER else 1
+        tries = _TRIES if mode is LockMode.WRITER else 1
         for attempt in range(1, tries + 1):
             try:
                 self._take(fd, mode, name)
@@ -144,7 +146,7 @@ class ImageLock:
         return self
 
     def _take(self, fd: int, mode: LockMode, name: str) -> None:
-        wanted = frozenset([_USES + i for i in mode.uses] + [_DENIES + i for i in mode.denies])
+        wanted = mode.locked
         placed: list[int] = []
         effective = True
         try:
@@ -166,6 +168,21 @@ class ImageLock:
             wanted = frozenset()
         _unlock(fd, self._held - wanted)
         self._fd, self._held, self.mode, self.effective = fd, wanted, mode, effective
+
+    def share(self, fd: int, readers: ReadersAside) -> Self:
+        """Hold through ``fd`` what ``readers``, of this process, hold; asks nobody.
+
+        What this process has already, nobody else can be granted the opposite of.  Raises
+        StorageError when ``fd`` is not open, LockedError when a byte is locked exclusively.
+        """
+        try:
+            for byte in readers.locked:
+                _place(fd, byte)
+        except OSError as error:
+            raise StorageError(f"Could not lock the image: {error.strerror}") from error
+        self._fd, self._held = fd, readers.locked
+        self.mode = next((mode for mode in LockMode if mode.locked == self._held), None)
+        return self
 
     def release(self) -> None:
         """Give the locks back; before the descriptor is closed, which would do it as well."""
@@ -201,9 +218,10 @@ class ReadersAside:
             raise LockedError("This process is changing the image already: let that end first.")
         self._off = False
 
-    def __bool__(self) -> bool:
-        """Whether any reader holds a lock."""
-        return bool(self._held)
+    @property
+    def locked(self) -> frozenset[int]:
+        """The bytes that any of the readers holds."""
+        return frozenset[int]().union(*(locked for _, locked in self._held))
 
     def step_aside(self) -> None:
         """Release the readers' locks; their files stay open."""
