@@ -72,6 +72,8 @@ class Editor(Closing):
         self.gate = gate or Gate(Policy.CLOSED)
         self.data_file = data_file
         self.cancel = cancel
+        #: For jobs that tell by themselves how far they got; actions call :meth:`step`.
+        self.progress = progress
         self.tell = Throttle(progress)
         self.on = ImageMark.of(image.storage)
         self._history: History | None = None
