@@ -109,7 +109,7 @@ class SnapshotApply:
         tx.settle_all = True
         tx.change_header(size=wanted.disk_size if wanted.disk_size is not None else size)
         tx.mark_bitmaps_stale()
-        views = [*tx.kept_snapshots(), View(None, wanted.index)]
+        views = [*tx.kept_snapshots(), View(None, wanted.index, disk=True)]
         if self.keep_as is not None:
             views.append(View(len(tx.snapshots) - 1, None))
         changed, ranges = _difference(editor, wanted)

@@ -30,13 +30,15 @@ class View(NamedTuple):
 
     States are indices into the snapshot table, None is the active one.  ``changed``: (start, end)
     guest bytes, ascending, that may differ, and ``moved``: data may lie elsewhere in the file,
-    which is then compared byte by byte.
+    which is then compared byte by byte.  With ``disk`` only the disk counts, not the VM state that
+    a snapshot may hold behind it.
     """
 
     after: int | None
     before: int | None
     changed: tuple[tuple[int, int], ...] = ()
     moved: bool = False
+    disk: bool = False
 
 
 def check_candidate(candidate: Image, leaks: int | None, cancel: CancelToken | None) -> CheckResult:
@@ -83,6 +85,9 @@ class _Comparison:
         """Compare the entries of every pair of L2 tables that is not one and the same table."""
         old, new = self._before.l1() & OFFSETS, self._after.l1() & OFFSETS
         length = max(len(old), len(new))
+        if self._view.disk:
+            length = self._geometry.l1_entries(self._after.virtual_size)
+            old, new = old[:length], new[:length]
         old_offsets: I64 = np.pad(old, (0, length - len(old))).astype(np.int64)
         new_offsets: I64 = np.pad(new, (0, length - len(new))).astype(np.int64)
         differing = np.flatnonzero(old_offsets != new_offsets)
