@@ -36,34 +36,43 @@ _EXTRA = bytes(24)
 class SnapshotCreate:
     """Take an internal snapshot of the active state, called ``name``.
 
-    ``date_ns``: when, ns since the epoch; None for now.  Raises EditRefused for an image with an
-    external data file, whose guest data no snapshot would keep.
+    ``date_ns``: when, ns since the epoch; None for now.  ``more``: names of further snapshots of
+    the same state, in the same switch.  Raises EditRefused for an image with an external data
+    file, whose guest data no snapshot would keep.
     """
 
     name: str
     date_ns: int | None = None
+    more: tuple[str, ...] = ()
     verb = "snapshot"
     writes_below: tuple[int, ...] = ()
 
     def command(self, path: str) -> str:
-        return command_line("snapshot", "-c", self.name, path)
+        flags = [part for name in (self.name, *self.more) for part in ("-c", name)]
+        return command_line("snapshot", *flags, path)
 
     def describe(self) -> dict[str, Any]:
-        return {"verb": "snapshot", "create": safe(self.name)}
+        return {"verb": "snapshot", "create": [safe(name) for name in (self.name, *self.more)]}
 
     def run(self, editor: Editor) -> Outcome:
         tx = editor.begin()
-        add_snapshot(tx, self.name, self.date_ns)
-        position = len(tx.snapshots) - 1
-        editor.commit(tx, [*tx.kept_views(), View(position, None)])
+        views = tx.kept_views()
+        when = time.time_ns() if self.date_ns is None else self.date_ns
+        names = (self.name, *self.more)
+        ids = []
+        for name in names:
+            ids.append(safe(add_snapshot(tx, name, when).entry.id))
+            views.append(View(len(tx.snapshots) - 1, None))
+        editor.commit(tx, views)
+        shown = ", ".join(f'"{safe(name)}"' for name in names)
         return Outcome(
-            summary=f'Takes snapshot "{safe(self.name)}" of the disk as it is now.',
+            summary=f"Takes snapshot{'s' if self.more else ''} {shown} of the disk as it is now.",
             steps=(
                 "Copies the tables of the active state without their COPIED flags.",
                 "Counts one more reference for every cluster the disk uses.",
                 "Adds the snapshot to the snapshot table.",
             ),
-            facts={"snapshot-id": safe(tx.snapshots[position].entry.id)},
+            facts={"created": ids},
         )
 
 
@@ -123,8 +132,11 @@ class SnapshotApply:
             warnings.append(f"The virtual size changes from {before} to {size} bytes.")
         if image.bitmaps:
             warnings.append("The persistent bitmaps no longer fit and are marked inconsistent.")
+        and_keeps = ""
+        if self.keep_as is not None:
+            and_keeps = f', and keeps the present state as snapshot "{safe(self.keep_as)}"'
         return Outcome(
-            summary=f'Turns the disk back to snapshot "{safe(wanted.name)}".',
+            summary=f'Turns the disk back to snapshot "{safe(wanted.name)}"{and_keeps}.',
             steps=tuple(steps),
             warnings=tuple(warnings),
             loses=""

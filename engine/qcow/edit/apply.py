@@ -143,12 +143,9 @@ def apply(
         progress=progress,
         cancel=cancel,
     ) as change:
-        editor = change.editor
-        if planned_on is not None and planned_on != editor.on:
-            raise ChangedError(
-                f"'{safe(path)}' is no longer the image the plan was made on: plan it again."
-            )
-        done = tuple(_run(editor, action, path) for action in actions)
+        if planned_on is not None:
+            change.require(planned_on)
+        done = tuple(change.run(action) for action in actions)
         return Applied(done, change.access.report, change.recovered)
 
 
@@ -157,6 +154,7 @@ class Change(Closing):
 
     def __init__(
         self,
+        path: str,
         editor: Editor,
         access: WriteAccess,
         history: History | None,
@@ -167,7 +165,19 @@ class Change(Closing):
         self.access = access
         self.history = history
         self.recovered = recovered
+        self._path = path
         self._held = held
+
+    def require(self, planned_on: ImageMark) -> None:
+        """Raise ChangedError unless the image is still the one a plan was made on (its ``on``)."""
+        if planned_on != self.editor.on:
+            raise ChangedError(
+                f"'{safe(self._path)}' is no longer the image the plan was made on: plan it again."
+            )
+
+    def run(self, action: Action) -> Plan:
+        """Carry out one action.  Raises as :func:`apply`; ``editor.switches`` tells how far."""
+        return _run(self.editor, action, self._path)
 
     def close(self) -> None:
         self._held.close()
@@ -228,7 +238,7 @@ def open_for_change(
         if keep_history:
             history = _history(path, editor)
             editor.keep_history(history)
-        return Change(editor, access, history, recovered, held.pop_all())
+        return Change(path, editor, access, history, recovered, held.pop_all())
 
 
 def _history(path: str, editor: Editor) -> History:

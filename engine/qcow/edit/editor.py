@@ -184,6 +184,11 @@ class Editor(Closing):
         if self.dry:
             self._history = None
 
+    @property
+    def switches(self) -> int:
+        """Switches of the present action that were made: each left a complete image."""
+        return self._switches
+
     def count_returned(self, length: int) -> None:
         """Note bytes that were given back to the host."""
         self._returned += length
