@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import VerificationError
 from ..storage.base import ReadableBuffer, Storage, WritableBuffer, WritableStorage
+from ..storage.overlay import OverlayStorage
 from .ledger import HELD, LIVE, Ledger
 
 
@@ -39,6 +40,13 @@ class WriteGuard(WritableStorage):
     def copy(self, source: Storage, source_offset: int, offset: int, length: int) -> None:
         self._allow(offset, length)
         self._storage.copy(source, source_offset, offset, length)
+        self.written += length
+
+    def promise(self, offset: int, length: int) -> None:
+        """In a dry run: count the range as written, without its content."""
+        assert isinstance(self._storage, OverlayStorage), "only what is laid over can be promised"
+        self._allow(offset, length)
+        self._storage.promise(offset, length)
         self.written += length
 
     def allocate(self, offset: int, length: int) -> None:

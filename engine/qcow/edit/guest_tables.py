@@ -9,7 +9,7 @@ import numpy as np
 
 from ..image.tables import l2_tables
 from ..layout.tables import I64, OFFSETS, U64
-from .counting import count_entries
+from .counting import COPIED, count_entries
 from .rewriting import encode_tables, with_copied, write_scattered
 
 if TYPE_CHECKING:
@@ -27,6 +27,13 @@ class _Table:
     bitmaps: U64 | None
     cluster: int = 0  # where it will be written; 0 while it is unchanged
 
+    def says(self, low: int, high: int, bitmaps: U64 | None) -> bool:
+        """Whether the subcluster bitmaps of entries [low, high) are these (None: all zero)."""
+        if self.bitmaps is None:
+            return True
+        part = self.bitmaps[low:high]
+        return not part.any() if bitmaps is None else bool(np.array_equal(part, bitmaps))
+
 
 class GuestTables:
     """The active state's L2 tables under change.
@@ -39,6 +46,9 @@ class GuestTables:
         self._tx = tx
         self._tables: dict[int, _Table] = {}
         self._changed: set[int] = set()
+        # With an external data file COPIED is the caller's: it tells offset 0 from "unallocated".
+        everything = np.uint64(0xFFFFFFFFFFFFFFFF)
+        self._counted = everything if tx.image.header.has_data_file else ~COPIED
         #: L1 indices whose tables this transaction wrote.
         self.written: set[int] = set()
 
@@ -69,9 +79,12 @@ class GuestTables:
                 continue  # nothing there, and nothing wanted
             table = self._load(index)
             old = table.entries[low:high]
-            if count_entries(tx.ledger, tx.image, tx.geometry, old, -1):
+            differs = (old ^ wanted) & self._counted != 0
+            if not differs.any() and table.says(low, high, bits):
+                continue
+            if count_entries(tx.ledger, tx.image, tx.geometry, old[differs], -1):
                 tx.settle_all = True
-            count_entries(tx.ledger, tx.image, tx.geometry, wanted, 1)
+            count_entries(tx.ledger, tx.image, tx.geometry, wanted[differs], 1)
             self._claim(index, table)
             table.entries[low:high] = wanted
             if table.bitmaps is not None:

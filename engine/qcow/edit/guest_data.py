@@ -1,0 +1,471 @@
+"""Changing guest data in a transaction: writing, zeroing and discarding ranges of the disk.
+
+No cluster that the durable root counts is written: whole clusters go to free ones, and of partial
+ones the rest is copied there (copy-on-write).  With an external data file, guest offset and host
+offset are the same (QEMU's identity mapping), so data is written in place there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..disk import ExtentKind
+from ..errors import EditRefused, UsageError
+from ..layout.constants import OFLAG_ZERO
+from ..layout.tables import I64, OFFSETS, U64
+from ..text import safe
+from .counting import COMPRESSED, COPIED
+from .old_content import OldContent
+
+if TYPE_CHECKING:
+    from .editor import Editor
+    from .transaction import Transaction
+
+#: ``fill(offset, buffer)``: put the guest bytes from ``offset`` into ``buffer``, which holds zeros.
+#: It is called with ascending offsets.  ``Chain.read_into`` is one.
+Fill = Callable[[int, memoryview], object]
+
+#: Bytes of guest data in memory at a time (at least one cluster).
+_CHUNK = 4 << 20
+#: L2 entries that are changed together where no data moves.
+_ENTRIES = 1 << 16
+_ZERO = np.uint64(OFLAG_ZERO)
+_ALL_ALLOCATED = np.uint64(0xFFFFFFFF)
+_ALL_ZEROES = np.uint64(0xFFFFFFFF00000000)
+
+
+def zeros(_: int, __: memoryview) -> None:
+    """The :data:`Fill` of nothing but zeros."""
+
+
+class GuestWriter:
+    """Writes guest bytes of the active state through a transaction.
+
+    Call :meth:`flush` before the commit and :meth:`release` after it; both matter with an external
+    data file only.  In a dry run no content is read or written, and all numbers are the same.
+
+    ``size``: bytes of the disk that may be written.  ``touched``: (start, end) guest bytes whose
+    clusters were changed, as a :class:`~qcow.edit.verify.View` takes them after :meth:`changed`.
+    ``data_written``: bytes written to the data file.  ``overwrote``: whether bytes there changed
+    that the image shows already, which no undo brings back.
+    """
+
+    def __init__(self, editor: Editor, tx: Transaction, size: int | None = None) -> None:
+        """``size``: None for the disk as it is.  The L1 table of ``tx`` must cover it."""
+        self._editor = editor
+        self._tx = tx
+        self._tables = tx.tables
+        self._geometry = tx.geometry
+        self._bits = tx.geometry.cluster_bits
+        self._cluster = tx.geometry.cluster_size
+        self._external = tx.image.header.has_data_file
+        self.size = tx.image.virtual_size if size is None else size
+        self.old = OldContent(editor)
+        self.touched: list[tuple[int, int]] = []
+        self.data_written = 0
+        self.overwrote = False
+        self._to_punch: list[tuple[int, int]] = []
+
+    # ---- what a caller does
+
+    def write(self, offset: int, length: int, fill: Fill, *, detect_zeroes: bool = False) -> None:
+        """Write ``length`` guest bytes from ``offset`` on.
+
+        With ``detect_zeroes`` whole clusters of zeros are mapped as zeros (where the format can
+        say so), and ``fill`` is called in dry runs too.  Raises UsageError beyond ``size``,
+        EditRefused for an encrypted image.
+        """
+        self._begin(offset, length)
+        self._require_plain()
+        for cluster, clusters, low, high in self._split(offset, length, self._cluster):
+            if clusters:
+                self._write_whole(cluster, clusters, fill, detect_zeroes)
+            else:
+                self._write_part(cluster, low, high, fill)
+
+    def zero(self, offset: int, length: int, *, keep_allocation: bool = False) -> None:
+        """Make ``length`` guest bytes from ``offset`` on read as zeros.
+
+        Where the format cannot say it (parts of subclusters, version 2 with a backing file), zeros
+        are written.  ``keep_allocation`` keeps the clusters for later writes, as QEMU's ``write
+        -z`` without ``-u``.  Raises as :meth:`write`.
+        """
+        self._begin(offset, length)
+        if self._tx.image.data_file_raw:
+            self._zero_data_file(offset, length)
+        for cluster, clusters, low, high in self._split(offset, length, self._cluster):
+            if not clusters:
+                self._zero_part(cluster, low, high)
+            elif self._geometry.version < 3 and self.old.has_backing:
+                self._require_plain()
+                self._write_whole(cluster, clusters, zeros, detect=False)
+            else:
+                self._zero_whole(cluster, clusters, keep_allocation)
+
+    def discard(self, offset: int, length: int, *, reveal_backing: bool = False) -> None:
+        """Drop the whole clusters inside a range; parts of clusters at its edges stay.
+
+        Afterwards they read as zeros, or with ``reveal_backing`` as the backing file does.  Raises
+        EditRefused where version 2 cannot hide the backing file.
+        """
+        self._begin(offset, length)
+        if self._geometry.version < 3 and self.old.has_backing and not reveal_backing:
+            raise EditRefused(
+                "A version 2 image cannot discard over a backing file: the old data of the backing "
+                "file would come back.  Zero the range instead, or upgrade first "
+                "(amend -o compat=1.1)."
+            )
+        if self._tx.image.data_file_raw:
+            for cluster, clusters, _, _ in self._split(offset, length, self._cluster):
+                self._zero_data_file(cluster << self._bits, clusters << self._bits)
+        for cluster, clusters, _, _ in self._split(offset, length, self._cluster):
+            if clusters:
+                self._discard_whole(cluster, clusters, reveal_backing)
+
+    def changed(self) -> tuple[tuple[int, int], ...]:
+        """``touched`` in ascending order, joined, for a View."""
+        joined: list[tuple[int, int]] = []
+        for start, end in sorted(self.touched):
+            if joined and start <= joined[-1][1]:
+                joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+            else:
+                joined.append((start, end))
+        return tuple(joined)
+
+    def flush(self) -> None:
+        """Make durable what went to the data file: before the switch that makes it visible."""
+        if self.data_written and not self._editor.dry and self._editor.data_file is not None:
+            self._editor.data_file.flush()
+
+    def release(self) -> None:
+        """Give the space of discarded ranges of the data file back: after the switch."""
+        if self._editor.dry or self._editor.data_file is None:
+            return
+        for start, length in self._to_punch:
+            self._editor.data_file.punch(start, length)
+        if self._to_punch:
+            self._editor.data_file.flush()
+
+    @property
+    def releases(self) -> bool:
+        """Whether :meth:`release` gives away what undo would need."""
+        return bool(self._to_punch)
+
+    # ---- ranges
+
+    def _begin(self, offset: int, length: int) -> None:
+        if offset < 0 or length < 0 or offset + length > self.size:
+            raise UsageError(
+                f"The range of {length} bytes from {offset} does not lie on the disk, which has "
+                f"{self.size} bytes."
+            )
+        if self._external and not self._editor.dry and self._editor.data_file is None:
+            raise EditRefused(
+                f"The external data file of '{safe(self._tx.image.name)}' is not open for writing: "
+                "allow references to be followed."
+            )
+        if length:
+            self.touched.append((offset, offset + length))
+
+    def _split(self, offset: int, length: int, unit: int) -> Iterator[tuple[int, int, int, int]]:
+        """(first cluster, whole clusters, 0, 0) or (cluster, 0, low, high) in ascending order.
+
+        A range that reaches the end of the disk covers the rest of the last cluster.
+        """
+        end = offset + length
+        at = offset
+        while at < end:
+            cluster, low = divmod(at, unit)
+            stop = (cluster + 1) * unit
+            whole = end // unit - cluster
+            if end == self.size and end % unit:
+                whole += 1
+            if low == 0 and whole > 0:
+                yield cluster, whole, 0, 0
+                at = (cluster + whole) * unit
+            else:
+                high = min(end, stop)
+                yield cluster, 0, low, high - cluster * unit
+                at = high
+
+    def _require_plain(self) -> None:
+        if self._tx.image.encrypted:
+            raise EditRefused(
+                f"'{safe(self._tx.image.name)}' is encrypted: its guest data cannot be written "
+                "without the key."
+            )
+
+    # ---- writing
+
+    def _write_whole(self, first: int, clusters: int, fill: Fill, detect: bool) -> None:
+        step = max(1, _CHUNK >> self._bits)
+        for at in range(first, first + clusters, step):
+            count = min(step, first + clusters - at)
+            self._editor.step(
+                "writing data", (at - first) << self._bits, clusters << self._bits, "bytes"
+            )
+            data = None
+            if detect or not self._editor.dry:
+                data = memoryview(bytearray(count << self._bits))
+                fill(at << self._bits, data[: self.size - (at << self._bits)])
+            empty: NDArray[np.bool_] = np.zeros(count, dtype=np.bool_)
+            if detect and data is not None and self._can_say_zero():
+                rows = np.frombuffer(data, dtype=np.uint8).view(np.uint64)
+                empty = rows.reshape(count, -1).max(axis=1) == 0
+            edges = np.flatnonzero(np.diff(empty)) + 1
+            for low, high in zip([0, *edges.tolist()], [*edges.tolist(), count], strict=True):
+                part = None if data is None else data[low << self._bits : high << self._bits]
+                if empty[low]:
+                    self._map_zero(at + low, high - low)
+                else:
+                    self._store(at + low, high - low, part)
+
+    def _can_say_zero(self) -> bool:
+        return self._geometry.version >= 3 or not self.old.has_backing
+
+    def _map_zero(self, first: int, clusters: int) -> None:
+        """Whole clusters that shall read as zeros; what does so without an entry has none."""
+        if self._tx.image.data_file_raw:
+            self._zero_data_file(first << self._bits, clusters << self._bits)
+        if self.old.has_backing:
+            self._zero_whole(first, clusters, False)
+        else:
+            self._discard_whole(first, clusters, False)
+
+    def _store(self, first: int, clusters: int, data: memoryview | None) -> None:
+        """Put whole clusters into free places and map them; None for data in a dry run."""
+        if self._external:
+            self._note_overwriting(first, clusters)
+            self._put_data_file(first << self._bits, clusters << self._bits, data)
+            hosts = np.arange(first, first + clusters, dtype=np.int64) << self._bits
+        else:
+            places = self._tx.ledger.allocate(clusters)
+            self._put(places, data)
+            hosts = places << self._bits
+        self._map(first, hosts)
+
+    def _map(self, first: int, hosts: I64) -> None:
+        entries = hosts.astype(np.uint64)
+        if self._external:
+            entries |= COPIED
+        bitmaps = None
+        if self._geometry.extended_l2:
+            bitmaps = np.full(len(entries), _ALL_ALLOCATED, dtype=np.uint64)
+        self._tables.set(first, entries, bitmaps)
+
+    def _put(self, places: I64, data: memoryview | None) -> None:
+        """Write one cluster of ``data`` to each of ``places``, neighbours in one call."""
+        breaks = (np.flatnonzero(np.diff(places) != 1) + 1).tolist()
+        for low, high in zip([0, *breaks], [*breaks, len(places)], strict=True):
+            at, length = int(places[low]) << self._bits, (high - low) << self._bits
+            if data is None:
+                self._tx.guard.promise(at, length)
+            else:
+                self._tx.guard.write(at, data[low << self._bits : high << self._bits])
+
+    def _write_part(self, cluster: int, low: int, high: int, fill: Fill) -> None:
+        """Write bytes [low, high) of a guest cluster and keep the others."""
+        entries, bitmaps = self._tables.get(cluster, 1)
+        sub = self._geometry.subcluster_size
+        first, stop = low // sub, -(-high // sub)
+        packed = bool(entries[0] & COMPRESSED)
+        if packed:
+            first, stop = 0, self._geometry.subclusters
+        host = self._own_host(entries, bitmaps)
+        kept = [] if host is not None or packed else self._stored(cluster, entries, bitmaps)
+        content = None
+        if not self._editor.dry:
+            content = memoryview(bytearray(self._cluster))
+            spans = [(first * sub, low), (high, stop * sub), *kept]
+            for begin, end in spans:
+                if begin < end:
+                    self.old.read_into(cluster, entries, bitmaps, begin, content[begin:end])
+            # A piece that was kept may reach into what is written now.
+            content[low:high] = bytes(high - low)
+            fill((cluster << self._bits) + low, content[low:high])
+        if self._external:
+            self._note_overwriting(cluster, 1)
+            part = None if content is None else content[first * sub : stop * sub]
+            start = (cluster << self._bits) + first * sub
+            self._put_data_file(start, (stop - first) * sub, part)
+            host = cluster << self._bits
+        elif host is not None:
+            self._put_range(host + first * sub, (stop - first) * sub, content, first * sub)
+        else:
+            place = self._tx.ledger.allocate(1)
+            host = int(place[0]) << self._bits
+            self._put_range(host, self._cluster, content, 0)
+        self._map_part(cluster, host, first, stop, None if packed else bitmaps)
+
+    def _put_range(self, at: int, length: int, content: memoryview | None, start: int) -> None:
+        if content is None:
+            self._tx.guard.promise(at, length)
+        else:
+            self._tx.guard.write(at, content[start : start + length])
+
+    def _map_part(
+        self, cluster: int, host: int, first: int, stop: int, bitmaps: U64 | None
+    ) -> None:
+        """Map a cluster of which subclusters [first, stop) were written."""
+        entries = np.array([host], dtype=np.uint64)
+        if self._external:
+            entries |= COPIED
+        if not self._geometry.extended_l2:
+            self._tables.set(cluster, entries)
+            return
+        written = ((1 << stop) - 1) & ~((1 << first) - 1)
+        before = 0 if bitmaps is None else int(bitmaps[0])
+        wanted = (before | written) & ~(written << 32)
+        self._tables.set(cluster, entries, np.array([wanted], dtype=np.uint64))
+
+    def _own_host(self, entries: U64, bitmaps: U64 | None) -> int | None:
+        """Host offset of a cluster that only this transaction knows, and may write in place.
+
+        With an external data file every cluster has its place.
+        """
+        if self._external:
+            return 0
+        host = int(entries[0] & OFFSETS)
+        if entries[0] & COMPRESSED or not host:
+            return None
+        place = host >> self._bits
+        ledger = self._tx.ledger
+        return host if ledger.mine(place) and int(ledger.counts[place]) == 1 else None
+
+    def _stored(self, cluster: int, entries: U64, bitmaps: U64 | None) -> list[tuple[int, int]]:
+        """The parts of a cluster that lie in it as data and must move along with it."""
+        if not self._geometry.extended_l2:
+            return []
+        pieces = self.old.pieces(cluster, entries, bitmaps)
+        return [(start, end) for start, end, kind in pieces if kind is ExtentKind.DATA]
+
+    # ---- zeroing
+
+    def _zero_whole(self, first: int, clusters: int, keep_allocation: bool) -> None:
+        version = self._geometry.version
+
+        def change(entries: U64, bitmaps: U64 | None) -> tuple[U64, U64 | None]:
+            if version < 3:
+                return np.zeros_like(entries), bitmaps
+            kept = np.zeros_like(entries)
+            if keep_allocation:
+                kept = np.where((entries & COMPRESSED) != 0, kept, entries)
+            if bitmaps is not None:
+                return kept, np.full_like(bitmaps, _ALL_ZEROES)
+            return kept | _ZERO, None
+
+        self._change_entries(first, clusters, change, gives_up=not keep_allocation)
+
+    def _zero_part(self, cluster: int, low: int, high: int) -> None:
+        """Bytes [low, high) of a cluster: whole subclusters by their bits, the rest as it can."""
+        if not self._geometry.extended_l2:
+            self._zero_piece(cluster, low, high)
+            return
+        sub = self._geometry.subcluster_size
+        packed = bool(self._tables.get(cluster, 1)[0][0] & COMPRESSED)
+        first, stop = -(-low // sub), high // sub
+        if packed or first >= stop:
+            self._zero_piece(cluster, low, high)
+            return
+        if low < first * sub:
+            self._zero_piece(cluster, low, first * sub)
+        entries, bitmaps = self._tables.get(cluster, 1)
+        assert bitmaps is not None
+        chosen = ((1 << stop) - 1) & ~((1 << first) - 1)
+        wanted = (int(bitmaps[0]) | chosen << 32) & ~chosen
+        self._tables.set(cluster, entries, np.array([wanted], dtype=np.uint64))
+        if stop * sub < high:
+            self._zero_piece(cluster, stop * sub, high)
+
+    def _zero_piece(self, cluster: int, low: int, high: int) -> None:
+        """Part of a subcluster (or several subclusters of a compressed cluster)."""
+        entries, bitmaps = self._tables.get(cluster, 1)
+        base = cluster << self._bits
+        for start, end, kind in self.old.pieces(cluster, entries, bitmaps):
+            start, end = max(start, low), min(end, high)
+            if start >= end or kind in (ExtentKind.ZERO, ExtentKind.ZERO_ALLOCATED):
+                continue
+            if kind is ExtentKind.UNALLOCATED and self.old.below_is_zero(base + start, base + end):
+                continue
+            self._require_plain()
+            self._write_part(cluster, low, high, zeros)
+            return
+
+    # ---- discarding
+
+    def _discard_whole(self, first: int, clusters: int, reveal: bool) -> None:
+        backing = self.old.has_backing
+        flag = _ZERO if self._geometry.version >= 3 else np.uint64(0)
+
+        def change(entries: U64, bitmaps: U64 | None) -> tuple[U64, U64 | None]:
+            nothing = np.zeros_like(entries)
+            if reveal:
+                return nothing, None if bitmaps is None else nothing
+            chosen = np.ones(len(entries), dtype=np.bool_)
+            if not backing:
+                chosen = self._allocated(entries)
+            if bitmaps is not None:
+                return (
+                    np.where(chosen, np.uint64(0), entries),
+                    np.where(chosen, _ALL_ZEROES, bitmaps),
+                )
+            return np.where(chosen, flag, entries), None
+
+        self._change_entries(first, clusters, change, gives_up=True)
+
+    def _allocated(self, entries: U64) -> NDArray[np.bool_]:
+        """Which entries have a host cluster, compressed ones included."""
+        mask = OFFSETS | COMPRESSED | (COPIED if self._external else np.uint64(0))
+        there: NDArray[np.bool_] = (entries & mask) != 0
+        return there
+
+    def _change_entries(
+        self,
+        first: int,
+        clusters: int,
+        change: Callable[[U64, U64 | None], tuple[U64, U64 | None]],
+        *,
+        gives_up: bool,
+    ) -> None:
+        for at in range(first, first + clusters, _ENTRIES):
+            count = min(_ENTRIES, first + clusters - at)
+            self._editor.step("changing tables", at - first, clusters)
+            entries, bitmaps = self._tables.get(at, count)
+            if gives_up and self._external:
+                self._note_punching(at, entries)
+            self._tables.set(at, *change(entries, bitmaps))
+
+    # ---- the external data file
+
+    def _put_data_file(self, offset: int, length: int, data: memoryview | None) -> None:
+        length = min(length, self.size - offset)
+        self.data_written += length
+        if data is not None and self._editor.data_file is not None:
+            self._editor.data_file.write(offset, data[:length])
+
+    def _zero_data_file(self, offset: int, length: int) -> None:
+        """A raw data file is a disk of its own: what reads as zeros must be zeros there too."""
+        length = min(length, self.size - offset)
+        if length <= 0:
+            return
+        self.overwrote = True
+        self.data_written += length
+        if not self._editor.dry and self._editor.data_file is not None:
+            self._editor.data_file.punch(offset, length)
+
+    def _note_overwriting(self, first: int, clusters: int) -> None:
+        shown = self._allocated(self._tables.get(first, clusters)[0])
+        self.overwrote |= self._tx.image.data_file_raw or bool(shown.any())
+
+    def _note_punching(self, first: int, entries: U64) -> None:
+        if self._tx.image.data_file_raw:
+            return  # done at once
+        there = self._allocated(entries)
+        edges = np.flatnonzero(np.diff(there, prepend=False, append=False)).reshape(-1, 2)
+        for low, high in edges.tolist():
+            start = (first + low) << self._bits
+            self._to_punch.append((start, min((high - low) << self._bits, self.size - start)))
