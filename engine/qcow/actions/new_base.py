@@ -75,15 +75,20 @@ def open_over(image: Image, name: bytes, format: str | None, gate: Gate, lock: L
 
 def over_new_base(editor: Editor, backing: str | None, format: str | None) -> Chain:
     """:func:`open_over` for the image under change; without ``backing``, over nothing."""
-    top = editor.chain().layers[0]  # which has the external data file open
     if backing is None:
-        return Chain((top,))
+        return Chain(editor.chain().layers[:1])
     # In earnest nobody may write to the base meanwhile; a plan only looks.
     lock = LockMode.SNOOP if editor.dry else LockMode.READER
-    chain = open_over(editor.image, encoded_name(backing), format, editor.gate, lock)
+    over = open_over(editor.image, encoded_name(backing), format, editor.gate, lock)
     with ExitStack() as opened:
-        opened.callback(chain.close)
-        return Chain((top, *chain.layers[1:]), chain.problems, opened=opened.pop_all())
+        opened.callback(over.close)
+        return on_top(editor, over, opened.pop_all())
+
+
+def on_top(editor: Editor, over: Chain, opened: ExitStack | None = None) -> Chain:
+    """The image as it is now, with its data file, on the layers below the top of ``over``."""
+    top = editor.chain().layers[0]
+    return Chain((top, *over.layers[1:]), over.problems, opened=opened)
 
 
 def found_format(chain: Chain) -> str:

@@ -1,0 +1,207 @@
+"""``rebase``, the safe way: another base, and the disk stays what it was.
+
+What would read differently over the new base is copied into the image first, in batches that are
+each a complete image over the old base.  The name changes in the same switch as the last batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..chain import Chain
+from ..edit.editor import Editor
+from ..edit.guest_data import GuestWriter
+from ..edit.plan import Outcome
+from ..edit.verify import View
+from ..errors import EditRefused
+from ..inspect.diff import diff
+from ..layout.tables import I64
+from ..text import safe
+from .command_line import command_line
+from .new_base import encoded_name, on_top, over_new_base, require_room_for_backing
+
+#: Guest bytes copied before a switch makes them last: what a kill can cost.
+BATCH = 1 << 30
+#: Guest bytes compared at a time.
+_PIECE = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Rebase:
+    """Put the image on ``backing`` (of ``format``), None for no base, without changing its disk.
+
+    ``keep_snapshots`` False lets internal snapshots read differently, as qemu-img does; else
+    EditRefused is raised where they would.
+    """
+
+    backing: str | None
+    format: str | None = None
+    keep_snapshots: bool = True
+    verb = "rebase"
+    writes_below: tuple[int, ...] = ()
+
+    def command(self, path: str) -> str:
+        arguments = ["-b", self.backing or ""]
+        if self.format is not None:
+            arguments += ["-F", self.format]
+        if not self.keep_snapshots:
+            arguments.append("--change-snapshots")
+        return command_line("rebase", *arguments, path)
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "verb": "rebase",
+            "backing": None if self.backing is None else safe(self.backing),
+            "format": None if self.format is None else safe(self.format),
+            "keep-snapshots": self.keep_snapshots,
+        }
+
+    def run(self, editor: Editor) -> Outcome:
+        if self.backing is not None:
+            require_room_for_backing(editor.image)
+            if self.format is None:
+                raise EditRefused("State the format of the new backing file (-F).")
+        before = editor.image.backing
+        copied = move_to(editor, self.backing, self.format, keep_snapshots=self.keep_snapshots)
+        shown = "no backing file" if self.backing is None else f"'{safe(self.backing)}'"
+        was = "none" if before is None else f"'{safe(before.name)}'"
+        return Outcome(
+            summary=f"Puts the image on {shown} instead of {was}; its disk stays the same.",
+            steps=(
+                f"Copies {copied} bytes that would read differently into the image.",
+                "Writes the name and the format of the backing file into the header.",
+            ),
+            changed_bytes=0,
+            facts={"copied": copied},
+        )
+
+
+class _Difference(NamedTuple):
+    """Guest bytes from ``start`` that read as ``content`` over the old base, else over the new.
+
+    ``content`` holds the bytes up to a limit of the piece; None where they are all zero.
+    """
+
+    start: int
+    length: int
+    content: memoryview | None
+
+
+def move_to(
+    editor: Editor, backing: str | None, format: str | None, *, keep_snapshots: bool
+) -> int:
+    """Put the image under change on another base, or on none; bytes that were copied.
+
+    Raises ReferenceRefused and ReferenceMissing when a file of either chain is needed and not
+    there, EditRefused, GuestDataError, and what a commit raises.
+    """
+    copied = 0
+    with over_new_base(editor, backing, format) as opened:
+        if keep_snapshots:
+            _require_same_snapshots(editor, opened)
+        at: int | None = 0
+        while at is not None:
+            old, new = editor.chain(), on_top(editor, opened)
+            tx = editor.begin()
+            writer = GuestWriter(editor, tx)
+            at, more = _copy_batch(editor, old, new, writer, at)
+            copied += more
+            if at is None:
+                name = None if backing is None else encoded_name(backing)
+                tx.header_cluster = tx.header_cluster.with_backing(
+                    name, None if format is None else format.encode()
+                )
+            writer.flush()
+            editor.commit(tx, [View(None, None, writer.changed()), *tx.kept_snapshots()])
+            writer.release()
+    return copied
+
+
+def _copy_batch(
+    editor: Editor, old: Chain, new: Chain, writer: GuestWriter, at: int
+) -> tuple[int | None, int]:
+    """(where the next batch begins, None for no more; bytes copied)."""
+    copied = 0
+    for start, length, content in _differences(editor, old, new, at):
+        if copied >= BATCH:
+            return start, copied
+        if content is None:
+            writer.zero(start, length)
+        else:
+            _write(writer, start, content)
+        copied += length
+    return None, copied
+
+
+def _write(writer: GuestWriter, start: int, content: memoryview) -> None:
+    def fill(offset: int, buffer: memoryview) -> None:
+        buffer[:] = content[offset - start : offset - start + len(buffer)]
+
+    writer.write(start, len(content), fill)
+
+
+def _differences(editor: Editor, old: Chain, new: Chain, at: int) -> Iterator[_Difference]:
+    """Units of allocation (clusters, subclusters) from ``at`` on that read differently."""
+    geometry = editor.image.usable_geometry()
+    unit, size = geometry.subcluster_size, editor.image.virtual_size
+    step = max(unit, _PIECE)
+    for start, end in _aligned_ranges(editor, old, new, unit):
+        for begin in range(max(start, at), end, step):
+            stop = min(begin + step, end)
+            editor.step("comparing the bases", begin, size, "bytes")
+            length = min(stop, size) - begin
+            one, other = (_units(disk, begin, length, stop - begin) for disk in (old, new))
+            rows, others = (part.reshape(-1, unit // 8) for part in (one, other))
+            # 0: the same, 1: differs, 2: differs and is zero in the old chain
+            state = (rows != others).any(axis=1).astype(np.uint8)
+            state[(state == 1) & ~rows.any(axis=1)] = 2
+            view = memoryview(one).cast("B")
+            edges = np.flatnonzero(np.diff(state)) + 1
+            for low, high in zip([0, *edges.tolist()], [*edges.tolist(), len(rows)], strict=True):
+                if state[low]:
+                    first, last = low * unit, min(high * unit, length)
+                    content = view[first:last] if state[low] == 1 else None
+                    yield _Difference(begin + first, last - first, content)
+
+
+def _aligned_ranges(editor: Editor, old: Chain, new: Chain, unit: int) -> Iterator[tuple[int, int]]:
+    """(start, end) of what maps differently, rounded to whole units and joined."""
+    held: tuple[int, int] | None = None
+    for ranges in diff(old, new, cancel=editor.cancel):
+        starts: I64 = ranges.start // unit * unit
+        ends: I64 = -(-(ranges.start + ranges.length) // unit) * unit
+        for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+            if held is not None and start <= held[1]:
+                held = held[0], max(end, held[1])
+                continue
+            if held is not None:
+                yield held
+            held = start, end
+    if held is not None:
+        yield held
+
+
+def _units(disk: Chain, offset: int, length: int, whole: int) -> NDArray[np.uint64]:
+    """``length`` guest bytes, filled up with zeros to ``whole``."""
+    found: NDArray[np.uint64] = np.zeros(whole // 8, dtype=np.uint64)
+    with memoryview(found).cast("B") as view:
+        disk.read_into(offset, view[:length])
+    return found
+
+
+def _require_same_snapshots(editor: Editor, opened: Chain) -> None:
+    old, new = editor.chain(), opened
+    for snapshot in editor.image.snapshots:
+        pair = old.at_snapshot(snapshot), new.at_snapshot(snapshot)
+        found = diff(*pair, by_content=True, progress=editor.progress, cancel=editor.cancel)
+        if next(found, None) is not None:
+            raise EditRefused(
+                f'Snapshot "{safe(snapshot.name)}" reads through the present backing file and '
+                "would read differently: delete it first, or allow snapshots to change "
+                "(--change-snapshots), as qemu-img does without saying so."
+            )
