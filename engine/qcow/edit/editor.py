@@ -9,7 +9,7 @@ import hashlib
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from ..errors import Cancelled, EditRefused, IndeterminateError, QcowError
 from ..findings import Range, Severity
 from ..image.image import Image
 from ..image.refcounts import refcount_table
-from ..inspect.check import check
+from ..inspect.check import CheckResult, check
 from ..jobs import CancelToken, ProgressCallback, Throttle
 from ..layout.constants import REFCOUNT_TABLE_OFFSET_MASK
 from ..layout.header_switch import HeaderSwitch
@@ -36,12 +36,16 @@ from .history_entry import Entry, mark_of
 from .history_file import subject_of
 from .patch import Patch
 from .plan import ImageMark, Outcome, Plan
+from .repairing import Repair
 from .switch import JournalSwitch, patches_of, sector_0, write_before, write_switch
 from .transaction import Transaction
 from .verify import View, check_candidate, compare_views
 
 #: Ranges of clusters listed in a plan at most.
 _RANGES = 4096
+
+
+AnyTransaction = TypeVar("AnyTransaction", bound=Transaction)
 
 
 class Editor(Closing):
@@ -107,10 +111,17 @@ class Editor(Closing):
         """Start a transaction.  Raises EditRefused for an image that must be repaired first."""
         if self._leaks is None:
             self._leaks = self._must_be_sound()
+        return self._begin(Transaction)
+
+    def begin_repair(self) -> Repair:
+        """Start a transaction on an image that may be damaged."""
+        return self._begin(Repair)
+
+    def _begin(self, kind: type[AnyTransaction]) -> AnyTransaction:
         if self._history is not None and not self.dry:
             self._history.begin()
         held = [self._root(sector) for sector in self._held_sectors()]
-        return Transaction(
+        return kind(
             self.image,
             self.storage,
             held=held,
@@ -119,11 +130,18 @@ class Editor(Closing):
             cancel=self.cancel,
         )
 
-    def commit(self, tx: Transaction, views: Sequence[View] | None = None) -> None:
+    def commit(
+        self,
+        tx: Transaction,
+        views: Sequence[View] | None = None,
+        judge: Callable[[CheckResult], None] | None = None,
+    ) -> None:
         """Finish ``tx``, check the result, and make it live with one switch.
 
-        ``views`` says what guests shall see; without it, everything stays as it is.  Raises
-        VerificationError, StorageError, Cancelled: then the image is the old one.
+        ``views`` says what guests shall see; without it, everything stays as it is.  ``judge`` is
+        given the check of the result and raises when it will not do; without it, the result must
+        have no errors and no other leaks than the image had.  Raises VerificationError,
+        StorageError, Cancelled: then the image is the old one.
         """
         switch = tx.finish()
         if not switch.patches:
@@ -132,7 +150,12 @@ class Editor(Closing):
         patches = patches_of(switch)
         candidate = Image(CandidateStorage(self.storage, patches))
         self.step("checking the result", 0, 1)
-        self._leaks = check_candidate(candidate, self._leaks or 0, self.cancel).leaks
+        if judge is None:
+            found = check_candidate(candidate, self._leaks or 0, self.cancel)
+            self._leaks = found.leaks + found.extra_leaks
+        else:
+            judge(check(candidate, cancel=self.cancel, decode=False))
+            self._leaks = None
         expected = tx.kept_views() if views is None else views
         compare_views(self.image, candidate, expected, self.step, contents=not self.dry)
         self._make_live(switch, patches, candidate)
@@ -376,17 +399,18 @@ class Editor(Closing):
 
 
 def refcount_digest(image: Image) -> bytes:
-    """BLAKE2 over the refcount table and every refcount block, as they are in the file."""
+    """BLAKE2 over the refcount table and every refcount block that can be read."""
     geometry = image.usable_geometry_for_tables()
     table = refcount_table(image)
     digest = hashlib.blake2b(table.tobytes(), digest_size=32)
-    blocks = (table & np.uint64(REFCOUNT_TABLE_OFFSET_MASK)).astype(np.int64)
-    blocks = blocks[blocks != 0]
+    blocks = table & np.uint64(REFCOUNT_TABLE_OFFSET_MASK)
+    inside = (blocks != 0) & (blocks < np.uint64(image.storage.size()))
+    offsets = blocks[inside].astype(np.int64)
     size = geometry.cluster_size
     step = max(1, (1 << 20) // size)
-    buffer = memoryview(bytearray(min(step, len(blocks)) * size))
-    for at in range(0, len(blocks), step):
-        part = blocks[at : at + step].tolist()
+    buffer = memoryview(bytearray(min(step, len(offsets)) * size))
+    for at in range(0, len(offsets), step):
+        part = offsets[at : at + step].tolist()
         image.storage.read_pieces(part, size, buffer)
         digest.update(buffer[: len(part) * size])
     return digest.digest()

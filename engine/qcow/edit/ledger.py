@@ -7,7 +7,7 @@ they must fit the image's width only when the refcount blocks are written.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,7 @@ class Ledger:
         """
         geometry = image.usable_geometry_for_tables()
         self._limit = end
+        self._loose = False
         table = refcount_table(image)
         used = np.flatnonzero(table & np.uint64(REFCOUNT_TABLE_OFFSET_MASK))
         covered = (int(used[-1]) + 1 if len(used) else 0) * geometry.refcount_block_entries
@@ -69,6 +70,30 @@ class Ledger:
             self.counts[part] = window.counts
             self.marks[part] = window.counts != 0
         self._next = 0
+
+    @classmethod
+    def appending(cls, image: Image, end: int | None, kept: int) -> Self:
+        """For a repair: counts are all 0, and no cluster below number ``kept`` may be taken.
+
+        What refcounts say of a damaged image cannot be relied on, so nothing that is there is ever
+        written over.  Counts may pass below 0 until :meth:`reset`.
+        """
+        ledger = cls.__new__(cls)
+        ledger._limit = end
+        capacity = 2 * kept + (1 << 16)
+        order = image.usable_geometry_for_tables().refcount_order
+        ledger.counts = np.zeros(capacity, dtype=np.int64 if order > 4 else np.int32)
+        ledger.marks = np.zeros(capacity, dtype=np.uint8)
+        ledger.marks[:kept] = LIVE
+        ledger._reached = kept
+        ledger._next = kept
+        ledger._loose = True
+        return ledger
+
+    def reset(self) -> None:
+        """Set all counts to 0, to count everything once more."""
+        self.counts = np.zeros(len(self.counts), dtype=self.counts.dtype)
+        self._loose = False
 
     @property
     def capacity(self) -> int:
@@ -103,7 +128,7 @@ class Ledger:
             return
         self._reach(int(clusters.max()) + 1)
         np.add.at(self.counts, clusters, change)
-        if change < 0 and bool((self.counts[clusters] < 0).any()):
+        if change < 0 and not self._loose and bool((self.counts[clusters] < 0).any()):
             raise _negative()
 
     def add_run(self, first: int, clusters: int, change: int) -> None:
@@ -111,7 +136,7 @@ class Ledger:
         self._reach(first + clusters)
         part = self.counts[first : first + clusters]
         part += change
-        if change < 0 and int(part.min(initial=0)) < 0:
+        if change < 0 and not self._loose and int(part.min(initial=0)) < 0:
             raise _negative()
 
     # ---- taking free clusters

@@ -21,38 +21,49 @@ if TYPE_CHECKING:
     from .transaction import Transaction
 
 
-def write_refcounts(tx: Transaction, refcount_order: int) -> None:
+def write_refcounts(tx: Transaction, refcount_order: int, *, rebuild: bool = False) -> None:
     """Bring the refcounts in the file up to the ledger and name them in ``tx.header``.
 
-    ``refcount_order`` may differ from the image's: then every block is written.  Raises EditRefused
-    when a count does not fit the width.
+    ``refcount_order`` may differ from the image's: then every block is written.  With ``rebuild``
+    the old blocks and their table are not looked at, and the ledger does not count them.  Raises
+    EditRefused when a count does not fit the width.
     """
-    writer = _Writer(tx, refcount_order)
+    writer = _Writer(tx, refcount_order, rebuild)
     if writer.anything_changed:
         writer.run()
 
 
 class _Writer:
-    def __init__(self, tx: Transaction, order: int) -> None:
+    def __init__(self, tx: Transaction, order: int, rebuild: bool) -> None:
         self._tx = tx
         self._order = order
+        self._rebuild = rebuild
         geometry = tx.geometry
         self._size = geometry.cluster_size
         self._per = self._size * 8 >> order
-        old = refcount_table(tx.image) & np.uint64(REFCOUNT_TABLE_OFFSET_MASK)
-        self._all_anew = order != geometry.refcount_order
-        changed = self._changed_blocks(old)
-        if self._all_anew:
-            blocks = (old[old != 0] >> np.uint64(geometry.cluster_bits)).astype(np.int64)
-            tx.ledger.add(blocks, -1)
-            self._table: U64 = np.zeros(0, dtype=np.uint64)
-            used = np.flatnonzero(tx.ledger.counts)
-            changed = np.unique(used // self._per)
+        self._table: U64 = np.zeros(0, dtype=np.uint64)
+        if rebuild:
+            changed = self._all_blocks()
         else:
-            self._table = old
+            old = refcount_table(tx.image) & np.uint64(REFCOUNT_TABLE_OFFSET_MASK)
+            if order == geometry.refcount_order:
+                changed = self._changed_blocks(old)
+                self._table = old
+            else:
+                blocks = (old[old != 0] >> np.uint64(geometry.cluster_bits)).astype(np.int64)
+                tx.ledger.add(blocks, -1)
+                changed = self._all_blocks()
         self._waiting = set(changed.tolist())
         self._placed: dict[int, int] = {}
         self.anything_changed = bool(self._waiting)
+
+    def _all_blocks(self) -> I64:
+        """Indices of the blocks with a count, by the width wanted."""
+        counts = self._tx.ledger.counts[: self._tx.ledger.last_used() + 1]
+        if not len(counts):
+            return np.zeros(0, dtype=np.int64)
+        used = np.logical_or.reduceat(counts != 0, np.arange(0, len(counts), self._per))
+        return np.flatnonzero(used)
 
     def _changed_blocks(self, table: U64) -> I64:
         """Indices of the blocks whose counts differ from those on disk, by the image's width."""
@@ -74,11 +85,10 @@ class _Writer:
         tx = self._tx
         header = tx.header
         ledger = tx.ledger
-        self._free_run(
-            header.refcount_table_offset >> tx.geometry.cluster_bits, header.refcount_table_clusters
-        )
         # A table is never made smaller here: it costs little, and growing it again costs a copy.
-        clusters = header.refcount_table_clusters
+        clusters = 1 if self._rebuild else header.refcount_table_clusters
+        if not self._rebuild:
+            self._free_run(header.refcount_table_offset >> tx.geometry.cluster_bits, clusters)
         at = 0
         while True:
             self._place_waiting()

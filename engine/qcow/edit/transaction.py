@@ -101,17 +101,20 @@ class Transaction:
         of a device, which cannot grow.
         """
         self.image = image
-        self.geometry = image.usable_geometry()
+        self.geometry = image.usable_geometry_for_tables()
         self._cluster_0 = image.storage.read(0, self.geometry.cluster_size)
         #: What the header cluster shall say.
         self.header_cluster = HeaderCluster.parse(self._cluster_0)
         bits = self.geometry.cluster_bits
         end = None if device_size is None else device_size >> bits
-        self.ledger = Ledger(image, end)
+        self.ledger = self._new_ledger(end)
         for root in held:
             self.ledger.hold(root)
         self.guard = WriteGuard(storage, self.ledger, bits)
-        self.l1: U64 = image.active.l1().copy()
+        header = image.header
+        #: The active L1 table as it is on disk.
+        self.l1_before: U64 = read_l1(image.storage, header.l1_table_offset, header.l1_size)
+        self.l1: U64 = self.l1_before.copy()
         self.snapshots = [SnapshotDraft(entry, None, image) for entry in image.snapshots]
         self.bitmaps: list[BitmapEntry] = list(image.bitmaps)
         self.tables = GuestTables(self)
@@ -120,6 +123,9 @@ class Transaction:
         self._snapshots_before = tuple(image.snapshots)
         self._tell = tell or Throttle(None)
         self._cancel = cancel
+
+    def _new_ledger(self, end: int | None) -> Ledger:
+        return Ledger(self.image, end)
 
     # ---- for actions
 
@@ -179,8 +185,11 @@ class Transaction:
         self._place_snapshots()
         self._place_active()
         self._place_bitmaps()
-        write_refcounts(self, self.header.refcount_order)
+        self._write_refcounts()
         return self._switch()
+
+    def _write_refcounts(self) -> None:
+        write_refcounts(self, self.header.refcount_order)
 
     def _settle(self) -> None:
         if self.settle_all:
@@ -220,7 +229,7 @@ class Transaction:
         single = (ledger.counts[clusters] == 1) & (clusters != 0)
         plain = self.l1 & _NOT_COPIED
         self.l1 = np.where(single, plain | np.uint64(OFLAG_COPIED), plain)
-        if np.array_equal(self.l1, self.image.active.l1()):
+        if np.array_equal(self.l1, self.l1_before):
             return
         self.release(header.l1_table_offset, header.l1_size * 8)
         self.change_header(

@@ -1,0 +1,83 @@
+"""A transaction on a damaged image: append only, and every refcount counted anew at its end.
+
+A repair edits the same things as any other transaction (L1 tables, L2 tables by
+:func:`~qcow.edit.rewriting.rewrite_tables`, the snapshot table, bitmaps, the header).  It differs
+in that no count on disk is believed: new clusters are taken behind everything that is there, and
+:meth:`Repair.finish` counts what the repaired image refers to.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import EditRefused
+from ..layout.constants import BITMAP_TABLE_OFFSET_MASK, CORRUPT, DIRTY
+from ..layout.header_switch import HeaderSwitch
+from ..layout.tables import I64, decode_u64
+from .ledger import Ledger
+from .refcount_blocks import write_refcounts
+from .transaction import Transaction
+
+#: Pointers further than this behind the end of the file are damage, not space to keep free.
+_FAR = 1 << 20
+
+
+class Repair(Transaction):
+    """See the module.  ``kept``: leaked clusters that keep a count of one, because what they hold
+    may be guest data (int64, ascending); everything else that nothing refers to becomes free."""
+
+    kept: I64 = np.zeros(0, dtype=np.int64)
+
+    def _new_ledger(self, end: int | None) -> Ledger:
+        size = self.image.storage.size()
+        return Ledger.appending(self.image, end, self.geometry.clusters(size))
+
+    def finish(self) -> HeaderSwitch:
+        """See :meth:`Transaction.finish`; clears the dirty and the corrupt bit."""
+        self.tables.flush()
+        self.ledger.reset()
+        self._count_all()
+        self.settle_all = True
+        if self.header.version >= 3:
+            features = self.header.incompatible_features & ~(DIRTY | CORRUPT)
+            self.change_header(incompatible_features=features)
+        return super().finish()
+
+    def _write_refcounts(self) -> None:
+        write_refcounts(self, self.header.refcount_order, rebuild=True)
+
+    def _count_all(self) -> None:
+        """Count every structure where it lies on disk now, and every tree as it shall be."""
+        ledger, header = self.ledger, self.image.header
+        ledger.add_run(0, 1, 1)
+        self._count_run(header.l1_table_offset, header.l1_size * 8)
+        self.count_tree(self.l1, 1)
+        for draft in self.snapshots:
+            if not draft.is_new:
+                self._count_run(draft.entry.l1_table_offset, draft.entry.l1_size * 8)
+            self.count_tree(draft.l1, 1)
+        if self._snapshots_before:
+            self._count_run(header.snapshots_offset, self.image.snapshot_table_length)
+        if self.image.bitmap_directory is not None:
+            self._count_run(*self.image.bitmap_directory)
+        for bitmap in self.bitmaps:
+            self._count_run(bitmap.table_offset, bitmap.table_size * 8)
+            table = decode_u64(self.image.storage.read(bitmap.table_offset, bitmap.table_size * 8))
+            offsets = table & np.uint64(BITMAP_TABLE_OFFSET_MASK)
+            used = offsets[offsets != 0] >> np.uint64(self.geometry.cluster_bits)
+            ledger.add(used.astype(np.int64), 1)
+        if self.image.crypto is not None:
+            self._count_run(self.image.crypto.offset, self.image.crypto.length)
+        free = self.kept[ledger.counts[self.kept] == 0]
+        ledger.add(free, 1)
+
+    def _count_run(self, offset: int, length: int) -> None:
+        clusters = self.geometry.clusters(length)
+        if not clusters:
+            return
+        if offset + length > self.image.storage.size() + (_FAR << self.geometry.cluster_bits):
+            raise EditRefused(
+                f"A structure at {offset:#x} lies far beyond the end of the file: it has to be "
+                "repaired by a choice of its own first."
+            )
+        self.ledger.add_run(offset >> self.geometry.cluster_bits, clusters, 1)
