@@ -7,8 +7,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ..chain import Chain, open_chain
 from ..closing import Closing
 from ..errors import ChangedError, EditRefused
+from ..formats.raw import RawImage
 from ..image.image import Image
 from ..jobs import CancelToken, ProgressCallback
 from ..opening import open as open_image
@@ -17,6 +19,7 @@ from ..storage.gate import Gate, Policy
 from ..storage.local import LocalFile
 from ..storage.locks import LockMode
 from ..storage.overlay import OverlayStorage
+from ..storage.writable import WritableFile
 from ..text import safe
 from .editor import Editor
 from .history import History
@@ -24,6 +27,7 @@ from .journal_place import JournalPlace, places_of
 from .journal_switch import Outcome as Recovered
 from .journal_switch import RecoveryResult, recover, switch_through_journal
 from .locking import LockReport, WriteAccess, lock_for_writing
+from .lower import Lower
 from .patch import Patch
 from .plan import ImageMark, Outcome, Plan
 
@@ -75,6 +79,7 @@ class Preview(Closing):
         history = None if image.storage.path is None else _history(self._path, self.editor)
         if history is not None:
             self.editor.keep_history(history)
+        self.editor.open_below = self._open_below
 
     @property
     def image(self) -> Image:
@@ -90,6 +95,29 @@ class Preview(Closing):
 
     def close(self) -> None:
         self._held.close()
+
+    def _open_below(self, depth: int) -> Lower:
+        """Bytes laid over a file of the chain, as of the image itself."""
+        top = self.editor
+        chain = self._held.enter_context(open_chain(top.image, top.gate, lock=LockMode.SNOOP))
+        image = chain.at_layer(depth).image
+        overlay = OverlayStorage(image.storage)
+        self._held.callback(overlay.close)
+        if isinstance(image, RawImage):
+            return Lower(overlay, None)
+        editor = Editor(
+            Image(overlay),
+            overlay,
+            dry=True,
+            gate=top.gate,
+            progress=top.progress,
+            cancel=top.cancel,
+        )
+        self._held.callback(editor.close)
+        editor.on = ImageMark.of(image.storage)
+        if overlay.path is not None:
+            editor.keep_history(_history(overlay.path, editor))
+        return Lower(overlay, editor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,36 +237,87 @@ def open_for_change(
         if not isinstance(looked, Image):
             raise EditRefused(f"'{safe(path)}' is a raw image; only qcow2 images can be changed.")
         if looked.backing is not None or looked.data_file is not None:
-            from ..chain import open_chain
-
             mode = LockMode.READER if not own else LockMode.SNOOP
             chain = held.enter_context(open_chain(looked, gate, lock=mode))
+            if _recover_below(chain, also, own, allow_network):
+                chain.close()
+                chain = held.enter_context(open_chain(looked, gate, lock=mode))
         files = [*own]
         if isinstance(looked.storage, LocalFile):
             files.append(looked.storage)
         access = held.enter_context(
             lock_for_writing(path, chain=chain, also=also, own=files, allow_network=allow_network)
         )
-        file = access.file
-        storage = open_storage(file, format="qcow2")
-        assert isinstance(storage, Image)
-        history = None
-        editor = Editor(
-            storage,
-            file,
-            gate=gate,
-            journal=_Journalled(access, places_of(path)[0]),
-            check_place=access.check_place,
-            data_file=access.data_files.get(0),
-            device_size=file.size() if file.is_device else None,
-            progress=progress,
-            cancel=cancel,
-        )
-        held.callback(editor.close)
-        if keep_history:
-            history = _history(path, editor)
-            editor.keep_history(history)
+        hold = _Holding(access, gate, keep_history, progress, cancel, held)
+        editor, history = hold.editor(0, path)
+
+        def open_below(depth: int) -> Lower:
+            if chain is None:
+                raise EditRefused(f"'{safe(path)}' has no backing file.")
+            image = chain.at_layer(depth).image
+            if isinstance(image, RawImage):
+                return Lower(access.layers[depth], None)
+            return Lower(access.layers[depth], hold.editor(depth, image.name)[0])
+
+        editor.open_below = open_below
         return Change(path, editor, access, history, recovered, held.pop_all())
+
+
+def _recover_below(
+    chain: Chain, also: tuple[int, ...], own: tuple[LocalFile, ...], allow_network: bool
+) -> bool:
+    """Complete what journals of the layers at ``also`` say; whether there was anything."""
+    found = False
+    for layer in chain.layers:
+        if layer.depth in also and layer.path is not None:
+            file = None if layer.image is None else layer.image.storage
+            mine = (*own, file) if isinstance(file, LocalFile) else own
+            done = recover_journal(layer.path, own=mine, allow_network=allow_network)
+            found |= done is not None
+    return found
+
+
+class _Holding:
+    """Makes the editors of the files that an access holds; ``held`` closes them."""
+
+    def __init__(
+        self,
+        access: WriteAccess,
+        gate: Gate,
+        keep_history: bool,
+        progress: ProgressCallback | None,
+        cancel: CancelToken | None,
+        held: ExitStack,
+    ) -> None:
+        self._access = access
+        self._gate = gate
+        self._keep_history = keep_history
+        self._progress = progress
+        self._cancel = cancel
+        self._held = held
+
+    def editor(self, depth: int, path: str) -> tuple[Editor, History | None]:
+        """The editor of the qcow2 image at ``depth``, which was opened as ``path``."""
+        file = self._access.layers[depth]
+        image = open_storage(file, format="qcow2")
+        assert isinstance(image, Image)
+        editor = Editor(
+            image,
+            file,
+            gate=self._gate,
+            journal=_Journalled(file, places_of(path)[0]),
+            check_place=self._access.check_place,
+            data_file=self._access.data_files.get(depth),
+            device_size=file.size() if file.is_device else None,
+            progress=self._progress,
+            cancel=self._cancel,
+        )
+        self._held.callback(editor.close)
+        if not self._keep_history:
+            return editor, None
+        history = _history(path, editor)
+        editor.keep_history(history)
+        return editor, history
 
 
 def _history(path: str, editor: Editor) -> History:
@@ -267,12 +346,12 @@ def _run(editor: Editor, action: Action, path: str) -> Plan:
 class _Journalled:
     """Makes switches of several sectors through the journal of one image."""
 
-    def __init__(self, access: WriteAccess, place: JournalPlace) -> None:
-        self._access = access
+    def __init__(self, file: WritableFile, place: JournalPlace) -> None:
+        self._file = file
         self._place = place
 
     def __call__(self, patches: tuple[Patch, ...], command: str) -> None:
-        switch_through_journal(self._access.file, self._place, patches, command)
+        switch_through_journal(self._file, self._place, patches, command)
 
 
 def recover_journal(

@@ -34,6 +34,7 @@ from .candidate import CandidateStorage
 from .history import History, unusual_mtime
 from .history_entry import Entry, mark_of
 from .history_file import subject_of
+from .lower import Lower, as_planned
 from .patch import Patch
 from .plan import ImageMark, Outcome, Plan
 from .repairing import Repair
@@ -85,6 +86,9 @@ class Editor(Closing):
         self._check_place = check_place or _nowhere
         self._device_size = device_size
         self._chain: Chain | None = None
+        #: Opens the file at a depth of the chain for changing it; :meth:`below` asks it once each.
+        self.open_below: Callable[[int], Lower] | None = None
+        self._lower: dict[int, Lower] = {}
         self._leaks: int | None = None  # None: not checked yet
         self._digest: bytes | None = None  # of the present root's refcounts; None: not computed
         self._roots: list[bytes] = []  # sectors 0 of this editor's own earlier roots (dry runs)
@@ -105,7 +109,27 @@ class Editor(Closing):
         if self._chain is None:
             # Whoever applies holds the locks of all these files already; a dry run only looks.
             self._chain = open_chain(self.image, self.gate, lock=LockMode.SNOOP)
+            if self.dry and self._lower:
+                self._chain = as_planned(self._chain, self._lower)
         return self._chain
+
+    def below(self, depth: int) -> Lower:
+        """The file at ``depth`` of the chain, held for writing like the image itself.
+
+        An action names such depths in ``writes_below``.  After a change there, :meth:`refresh`.
+        """
+        if depth not in self._lower:
+            if self.open_below is None:
+                raise EditRefused("The files below the image are not held for writing.")
+            self._lower[depth] = self.open_below(depth)
+            self.refresh()
+        return self._lower[depth]
+
+    def refresh(self) -> None:
+        """Look at the files below anew: :meth:`chain` is another one from now on."""
+        if self._chain is not None:
+            self._chain.close()
+            self._chain = None
 
     def begin(self) -> Transaction:
         """Start a transaction.  Raises EditRefused for an image that must be repaired first."""
@@ -263,9 +287,7 @@ class Editor(Closing):
             self._history.abandoned(mark_of(self.storage, self.generation()))
 
     def close(self) -> None:
-        if self._chain is not None:
-            self._chain.close()
-            self._chain = None
+        self.refresh()
 
     # ---- the inside
 

@@ -42,6 +42,8 @@ class Outcome:
     changed_bytes: int | None = None
     #: Why it could not be undone; "" if it can.
     no_undo: str = ""
+    #: Bytes written to other files than the image (a base that was committed to).
+    written_elsewhere: int = 0
     #: The action's own numbers, JSON values by kebab-case names.
     facts: Mapping[str, Any] = field(default_factory=dict)
 
@@ -92,6 +94,7 @@ class Plan:
             "undo": self.undoable,
             "no-undo-reason": outcome.no_undo or None,
             "bytes-written": self.written,
+            "bytes-written-elsewhere": outcome.written_elsewhere,
             "extra-space": self.extra,
             "file-length-before": self.length_before,
             "file-length-after": self.length_after,
