@@ -11,6 +11,10 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import EditRefused
+from ..image.image import Image
+from ..inspect.classes import ClusterClass
+from ..inspect.owners import scan_owners
+from ..jobs import CancelToken
 from ..layout.constants import BITMAP_TABLE_OFFSET_MASK, CORRUPT, DIRTY
 from ..layout.header_switch import HeaderSwitch
 from ..layout.tables import I64, decode_u64
@@ -23,10 +27,14 @@ _FAR = 1 << 20
 
 
 class Repair(Transaction):
-    """See the module.  ``kept``: leaked clusters that keep a count of one, because what they hold
-    may be guest data (int64, ascending); everything else that nothing refers to becomes free."""
+    """See the module.
 
-    kept: I64 = np.zeros(0, dtype=np.int64)
+    ``kept``: leaked clusters that keep a count of one, because what they hold may be guest data
+    (int64, ascending); None for all that are leaked now.  Everything else that nothing refers to
+    becomes free.
+    """
+
+    kept: I64 | None = None
 
     def _new_ledger(self, end: int | None) -> Ledger:
         size = self.image.storage.size()
@@ -68,8 +76,8 @@ class Repair(Transaction):
             ledger.add(used.astype(np.int64), 1)
         if self.image.crypto is not None:
             self._count_run(self.image.crypto.offset, self.image.crypto.length)
-        free = self.kept[ledger.counts[self.kept] == 0]
-        ledger.add(free, 1)
+        kept = leaked_clusters(self.image) if self.kept is None else self.kept
+        ledger.add(kept[ledger.counts[kept] == 0], 1)
 
     def _count_run(self, offset: int, length: int) -> None:
         clusters = self.geometry.clusters(length)
@@ -81,3 +89,14 @@ class Repair(Transaction):
                 "repaired by a choice of its own first."
             )
         self.ledger.add_run(offset >> self.geometry.cluster_bits, clusters, 1)
+
+
+def leaked_clusters(image: Image, cancel: CancelToken | None = None) -> I64:
+    """Host clusters that are counted as used and that nothing refers to (int64, ascending)."""
+    owners = scan_owners(image, cancel=cancel)
+    found = [
+        np.flatnonzero(classes == ClusterClass.LEAKED) + first
+        for first, classes in owners.classes.chunks()
+    ]
+    clusters: I64 = np.concatenate([np.zeros(0, dtype=np.int64), *found])
+    return clusters[clusters < owners.total]

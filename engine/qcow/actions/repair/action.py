@@ -1,0 +1,114 @@
+"""The action ``repair``: the chosen remedies in one transaction, and one switch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...edit.editor import Editor
+from ...edit.plan import Outcome
+from ...edit.verify import View
+from ...errors import EditRefused, VerificationError
+from ...findings import GuestRange, Severity
+from ...inspect.check import CheckResult
+from ...text import safe
+from ..command_line import command_line
+from .diagnosis import Case, choose, diagnose
+from .remedy import Option, Remedy
+
+
+@dataclass(frozen=True)
+class RepairImage:
+    """Apply remedies: the defaults, changed by ``choices`` (id or question -> key or answer).
+
+    ``only``: the ids of the findings to treat; None for all.  Raises EditRefused when nothing can
+    be done without a choice, UsageError for a choice that does not exist.
+    """
+
+    choices: Mapping[str, str] = field(default_factory=dict)
+    only: frozenset[str] | None = None
+    verb = "repair"
+    writes_below: tuple[int, ...] = ()
+
+    def command(self, path: str) -> str:
+        parts = ["--apply"]
+        for one in sorted(self.only or ()):
+            parts += ["--only", one]
+        for key, value in self.choices.items():
+            parts += ["--choice", f"{key}={value}"]
+        return command_line("repair", *parts, path)
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "verb": "repair",
+            "choices": {safe(key): safe(value) for key, value in self.choices.items()},
+            "only": None if self.only is None else sorted(map(safe, self.only)),
+        }
+
+    def run(self, editor: Editor) -> Outcome:
+        case, remedies = diagnose(
+            editor.image, chain=editor.chain(), answers=self.choices, cancel=editor.cancel
+        )
+        ids = {remedy.id for remedy in remedies}
+        choices = {key: value for key, value in self.choices.items() if key in ids}
+        chosen = choose(remedies, choices, self.only)
+        if not remedies:
+            return Outcome(summary="There is nothing to repair.", facts=_facts(case, [], []))
+        if not chosen:
+            raise EditRefused(
+                f"Each of the {len(remedies)} finding(s) needs a choice: `repair --plan` shows "
+                "what each choice keeps and loses."
+            )
+        left = [remedy for remedy in remedies if all(remedy is not done for done, _ in chosen)]
+        tx = editor.begin_repair()
+        for remedy, option in chosen:
+            tx.step("repairing", 0, len(chosen), "findings")
+            remedy.apply(tx, option)
+        changes = tuple(change for _, option in chosen for change in option.changes)
+        views = [_view(view, editor, changes) for view in tx.kept_views()]
+        editor.commit(tx, views, lambda result: _judge(result, case, left))
+        return Outcome(
+            summary=f"Repairs {len(chosen)} finding(s)"
+            + (f"; {len(left)} left for you to decide." if left else "."),
+            steps=tuple(f"{remedy.finding.what} {option.title}." for remedy, option in chosen),
+            warnings=tuple(f"Not repaired: {remedy.finding.what}" for remedy in left),
+            loses=" ".join(option.loses for _, option in chosen if option.loses),
+            changed=changes,
+            facts=_facts(case, chosen, left),
+        )
+
+
+def _view(view: View, editor: Editor, changes: tuple[GuestRange, ...]) -> View:
+    """The view with the ranges of its state that the remedies may change."""
+    state = "active"
+    if view.before is not None:
+        state = editor.image.snapshots[view.before].label
+    ranges = sorted((r.start, r.start + r.length) for r in changes if r.state == state)
+    return view._replace(changed=tuple(ranges))
+
+
+def _judge(result: CheckResult, case: Case, left: list[Remedy]) -> None:
+    """Raise VerificationError unless the result is better, and clean where nothing was left."""
+    wrong = [f for f in result.findings if f.severity >= Severity.CORRUPTION]
+    if not left and wrong:
+        raise VerificationError(
+            "The prepared repair did not pass its check: it was not made, the image is as it was. "
+            f"{wrong[0].what}"
+        )
+    before = case.checked
+    count = result.corruptions + result.extra_corruptions + result.check_errors
+    if count > before.corruptions + before.extra_corruptions + before.check_errors:
+        raise VerificationError(
+            "The prepared repair has more errors than the image: it was not made, the image is as "
+            "it was."
+        )
+
+
+def _facts(case: Case, chosen: list[tuple[Remedy, Option]], left: list[Remedy]) -> dict[str, Any]:
+    return {
+        "errors-before": case.checked.corruptions + case.checked.extra_corruptions,
+        "leaks-before": case.checked.leaks + case.checked.extra_leaks,
+        "applied": [{"id": remedy.id, "option": option.key} for remedy, option in chosen],
+        "left": [remedy.to_json() for remedy in left],
+    }

@@ -1,0 +1,80 @@
+"""From a damaged image to the remedies it allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ...errors import UsageError
+from ...image.image import Image
+from ...inspect.check import CheckResult, check
+from ...jobs import CancelToken, ProgressCallback
+from ...text import safe
+from .remedy import Option, Remedy
+
+if TYPE_CHECKING:
+    from ...chain import Chain
+
+
+@dataclass(frozen=True)
+class Case:
+    """The image to be treated, and what was found.  ``chain``: its files, where they are open."""
+
+    image: Image
+    checked: CheckResult
+    chain: Chain | None = None
+    #: What the user was asked for and answered, by its key (``size=2G`` for a lost header).
+    answers: Mapping[str, str] = field(default_factory=dict)
+
+
+#: Looks at a case and offers remedies.  One for each kind of damage; see :func:`finders`.
+Finder = Callable[[Case, CancelToken | None], list[Remedy]]
+
+
+def finders() -> tuple[Finder, ...]:
+    """Everything that knows a kind of damage, in the order in which it is shown."""
+    from .recount import find_recount
+
+    return (find_recount,)
+
+
+def diagnose(
+    image: Image,
+    *,
+    chain: Chain | None = None,
+    answers: Mapping[str, str] | None = None,
+    progress: ProgressCallback | None = None,
+    cancel: CancelToken | None = None,
+) -> tuple[Case, tuple[Remedy, ...]]:
+    """Check ``image`` and find what can be done; the remedies in the order they are applied.
+
+    Raises Cancelled.
+    """
+    checked = check(image, progress=progress, cancel=cancel)
+    case = Case(image, checked, chain, answers or {})
+    found: list[Remedy] = []
+    for finder in finders():
+        found += finder(case, cancel)
+    return case, tuple(sorted(found, key=lambda remedy: remedy.order))
+
+
+def choose(
+    remedies: tuple[Remedy, ...], choices: Mapping[str, str], only: frozenset[str] | None
+) -> list[tuple[Remedy, Option]]:
+    """What is to be applied.  ``only``: the ids of the remedies wanted; None for all.
+
+    Raises UsageError for an id or a key that does not exist.
+    """
+    known = {remedy.id for remedy in remedies}
+    for id_ in (*choices, *(only or ())):
+        if id_ not in known:
+            raise UsageError(f'There is no finding "{safe(id_)}"; `repair --plan` lists them.')
+    chosen = []
+    for remedy in remedies:
+        if only is not None and remedy.id not in only and remedy.id not in choices:
+            continue
+        option = remedy.chosen(choices)
+        if option is not None:
+            chosen.append((remedy, option))
+    return chosen
