@@ -116,10 +116,12 @@ class Transaction:
         self.l1_before: U64 = read_l1(image.storage, header.l1_table_offset, header.l1_size)
         self.l1: U64 = self.l1_before.copy()
         self.snapshots = [SnapshotDraft(entry, None, image) for entry in image.snapshots]
-        self.bitmaps: list[BitmapEntry] = list(image.bitmaps)
+        # Stale bitmaps (their feature bit is gone) are not ours to keep, nor to free: whoever
+        # cleared the bit may have given their clusters to something else.
+        self._bitmaps_before = tuple(image.bitmaps) if image.bitmaps_valid else ()
+        self.bitmaps: list[BitmapEntry] = list(self._bitmaps_before)
         self.tables = GuestTables(self)
         self.settle_all = False
-        self._bitmaps_before = tuple(image.bitmaps)
         self._snapshots_before = tuple(image.snapshots)
         self._tell = tell or Throttle(None)
         self._cancel = cancel
@@ -241,7 +243,7 @@ class Transaction:
         if tuple(self.bitmaps) == self._bitmaps_before:
             return
         old = self.image.bitmap_directory
-        if old is not None:
+        if old is not None and self._bitmaps_before:
             self.release(*old)
         autoclear = self.header.autoclear_features
         if self.bitmaps:

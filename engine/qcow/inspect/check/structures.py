@@ -13,6 +13,7 @@ from ...layout.constants import (
     BITMAP_TABLE_ALL_ONES,
     BITMAP_TABLE_OFFSET_MASK,
     BITMAP_TABLE_RESERVED_MASK,
+    MAX_BITMAP_BYTES,
 )
 from ...layout.distinct import distinct
 from ...layout.geometry import Geometry
@@ -27,8 +28,6 @@ from .space import HostSpace
 
 #: A LUKS1 header with eight key slots takes 2 MiB, 4 MiB with the widest keys.
 _MAX_LUKS_BYTES = 64 << 20
-#: QEMU keeps the data of one bitmap below this.
-_MAX_BITMAP_BYTES = 512 << 20
 #: Version 3: VM state size and disk size.
 _NEEDED_SNAPSHOT_EXTRA = 16
 
@@ -141,7 +140,7 @@ class Bitmaps:
             for bitmap in self._image.bitmaps
             if bitmap.table_offset
             and bitmap.table_offset % size == 0
-            and 0 < bitmap.table_size <= max(1, _MAX_BITMAP_BYTES // size)
+            and 0 < bitmap.table_size <= max(1, MAX_BITMAP_BYTES // size)
         ]
 
     def _words(self, bitmaps: list[BitmapEntry]) -> Iterator[Words]:
