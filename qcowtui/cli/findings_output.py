@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Sequence
 
 from qcow.findings import Finding, GuestRange, Range, Severity
@@ -64,6 +63,8 @@ def finding_lines(finding: Finding) -> list[str]:
 
 
 def _paragraph(text: str) -> list[str]:
+    import textwrap  # most checks find nothing to say
+
     return textwrap.wrap(
         text,
         _WIDTH,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from ..errors import StorageError
 from ..findings import Finding
 from ..layout import problems as P
 from ..layout.bitmaps import BitmapDirectoryError, BitmapEntry, parse_bitmap_directory
@@ -37,14 +38,16 @@ def read_bitmap_directory(
     fault = _extension_fault(extension, geometry)
     if fault is None:
         place = (extension.directory_offset, extension.directory_size)
-        data = storage.read(*place)
-        if len(data) < extension.directory_size:
-            fault = "The bitmap directory is cut off by the end of the file."
-        else:
-            try:
+        try:
+            data = storage.read(*place)
+            if len(data) < extension.directory_size:
+                fault = "The bitmap directory is cut off by the end of the file."
+            else:
                 bitmaps = parse_bitmap_directory(data, extension.nb_bitmaps)
-            except BitmapDirectoryError as error:
-                fault = str(error)
+        except BitmapDirectoryError as error:
+            fault = str(error)
+        except StorageError as error:
+            fault = f"The bitmap directory cannot be read: {error}"
     if not valid:
         stale = f"{extension.nb_bitmaps} bitmap(s) are no longer valid."
         problems = [Finding(P.BITMAPS_STALE, stale, structure="bitmaps")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ..errors import StorageError
 from ..findings import Finding, Severity
 from ..layout import header_rules as rules
 from ..layout import problems as P
@@ -232,9 +233,14 @@ def _luks(loaded: Loaded, geometry: Geometry, storage: Storage) -> None:
             f"The LUKS header has {crypto.length} bytes; {LUKS_HEADER_LENGTH} are needed."
         )
     else:
-        luks = parse_luks(storage.read(crypto.offset, LUKS_HEADER_LENGTH))
+        try:
+            luks = parse_luks(storage.read(crypto.offset, LUKS_HEADER_LENGTH))
+        except StorageError as error:
+            luks, missing = None, f"The LUKS header cannot be read: {error}"
+        else:
+            missing = f"There is no LUKS header at {crypto.offset:#x}."
         if luks is None:
-            faults.append(f"There is no LUKS header at {crypto.offset:#x}.")
+            faults.append(missing)
         else:
             loaded.luks = luks
             faults += luks.faults()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from ..errors import StorageError
 from ..findings import Finding, Range
 from ..layout import header_rules as rules
 from ..layout import problems as P
@@ -81,7 +82,11 @@ class _TableReader:
             )
         step = max(_TABLE_READ, len(self._data))
         rest = self._data[self.at - self._base :]
-        more = self._storage.read(self._offset + have, min(step, self._limit - have))
+        try:
+            more = self._storage.read(self._offset + have, min(step, self._limit - have))
+        except StorageError as error:
+            said = f"Snapshot table entry {index} cannot be read: {error}"
+            raise SnapshotEntryError(index, said) from error
         if not more:
             self._limit = have
         self._data = rest + more

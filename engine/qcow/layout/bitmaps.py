@@ -40,7 +40,11 @@ class BitmapEntry:
         return bool(self.flags & BITMAP_AUTO)
 
     def fault(self, cluster_size: int, virtual_size: int) -> str | None:
-        """Why this entry cannot be used, as a phrase, or None."""
+        """Why this entry cannot be used, as a phrase, or None.
+
+        The table of a bitmap in use need not fit the disk: its content is lost anyway, and QEMU
+        accepts it too.
+        """
         if not 1 <= len(self.name) <= MAX_NAME:
             return f"its name has {len(self.name)} bytes"
         if self.type != _TYPE_DIRTY:
@@ -55,6 +59,8 @@ class BitmapEntry:
             return f"its table offset {self.table_offset:#x} is not that of a cluster"
         if self.table_size > MAX_BITMAP_TABLE_ENTRIES:
             return f"its table has {self.table_size} entries"
+        if self.in_use:
+            return None if self.table_size else "its table has no entries"
         bits = -(-virtual_size // self.granularity)
         data_bytes = -(-bits // 8)
         if self.table_size != -(-data_bytes // cluster_size):

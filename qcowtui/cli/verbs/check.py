@@ -27,6 +27,10 @@ from ..progress import progress_line
 from ..qemu_json import JsonObject, dumps, qdict
 from ..verb import Verb
 
+_NO_DECODE = Option(
+    "no-decode", help="Do not unpack compressed clusters: as thorough as qemu-img, and quicker"
+)
+
 
 def run(arguments: Arguments, output: Output) -> int:
     path = one_operand(arguments)
@@ -38,7 +42,7 @@ def run(arguments: Arguments, output: Output) -> int:
             output.error("This image format does not support checks")
             return exit_codes.CHECK_UNSUPPORTED
         with progress_line(output) as progress:
-            result = check(image, progress=progress)
+            result = check(image, progress=progress, decode=not arguments.has(_NO_DECODE.key))
         if as_json:
             output.line(dumps(check_json(image, result)))
         elif not quiet:
@@ -118,6 +122,7 @@ VERB = Verb(
         *OUTPUTS,
         QUIET,
         CACHE,
+        _NO_DECODE,
         Option(
             "repair",
             "r",
@@ -129,9 +134,11 @@ VERB = Verb(
     (
         ("disk.qcow2", "Findings by cause on stderr, qemu-img's summary on stdout."),
         ("--output=json disk.qcow2", "qemu-img's counts, and every finding as an object."),
+        ("--no-decode disk.qcow2", "The tables and refcounts only; compressed data is not read."),
     ),
     (
-        "Checks tables, refcounts, snapshots and bitmaps, and unpacks every compressed cluster. "
+        "Checks tables, refcounts, snapshots and bitmaps, and unpacks every compressed cluster "
+        "(not with --no-decode). "
         "It reads FILE and nothing else. The counts are those of qemu-img; where it sees less, "
         "JSON has the difference as extra-corruptions and extra-leaks.",
     ),
