@@ -24,7 +24,8 @@ _WITHOUT_EFFECT = frozenset(
         "size",
     }
 )
-_BOOLEANS = {
+#: What a switch may be set to.
+BOOLEANS = {
     **dict.fromkeys(("on", "yes", "true", "y"), True),
     **dict.fromkeys(("off", "no", "false", "n"), False),
 }
@@ -86,9 +87,9 @@ def _applied(target: Target, key: str, value: str) -> Target:
             raise UsageError(f"Invalid compatibility level: '{safe(value)}'")
         return target._replace(version=2 if value == "0.10" else 3)
     if key == "extended_l2":
-        if value not in _BOOLEANS:
+        if value not in BOOLEANS:
             raise _invalid("qcow2", f"Parameter '{key}' expects 'on' or 'off'")
-        return target._replace(extended_l2=_BOOLEANS[value])
+        return target._replace(extended_l2=BOOLEANS[value])
     if key == "preallocation":
         if value not in ("off", "metadata", "falloc", "full"):
             raise UsageError(f"invalid parameter value: {safe(value)}")

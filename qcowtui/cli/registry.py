@@ -16,6 +16,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
         "snapshot",
         "compare",
         "measure",
+        "create",
     ),
     "What only qcowtui answers": (
         "space",
