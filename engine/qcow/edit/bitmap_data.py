@@ -99,27 +99,15 @@ def require_consistent(bitmap: BitmapEntry) -> None:
         )
 
 
-def set_ranges(tx: Transaction, bitmap: BitmapEntry, ranges: Iterable[tuple[int, int]]) -> None:
-    """Set the bits of guest ranges, (start, end) bytes in any order, of one of ``tx.bitmaps``.
+def set_ranges(tx: Transaction, bitmap: BitmapEntry, ranges: Ranges) -> None:
+    """Set the bits of guest ranges of one of ``tx.bitmaps``.
 
     Ranges beyond the disk as it is in ``tx.header`` are cut.  Raises EditRefused for an
     inconsistent bitmap.
     """
     edit = BitmapEdit(tx, bitmap)
-    edit.set(ranges if isinstance(ranges, Ranges) else Ranges.of(ranges))
+    edit.set(ranges)
     edit.finish()
-
-
-def record(tx: Transaction, ranges: Iterable[tuple[int, int]]) -> None:
-    """Note guest ranges, (start, end) bytes, that changed in each bitmap that records."""
-    found = Ranges.of(ranges)
-    if not len(found.start):
-        return
-    for bitmap in list(tx.bitmaps):
-        if bitmap.auto and not bitmap.in_use:
-            edit = BitmapEdit(tx, bitmap)
-            edit.set(found)
-            edit.finish()
 
 
 def clear(tx: Transaction, bitmap: BitmapEntry) -> None:
