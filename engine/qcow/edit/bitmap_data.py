@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..errors import EditRefused
 from ..image.image import Image
-from ..layout.bitmaps import BitmapEntry
+from ..layout.bitmaps import DIRTY_BITMAP, BitmapEntry
 from ..layout.constants import (
     BITMAP_TABLE_ALL_ONES,
     BITMAP_TABLE_OFFSET_MASK,
@@ -82,12 +82,14 @@ def dirty_ranges(image: Image, bitmap: BitmapEntry) -> Iterator[Ranges]:
     """The guest ranges whose bits are set, ascending; about a window of bits at a time.
 
     Ranges of two windows may touch.  The last one ends with the disk.  Raises EditRefused for a
-    bitmap that is inconsistent.
+    bitmap that is inconsistent or damaged.
     """
     require_consistent(bitmap)
-    yield from _Bits(image.storage, image.usable_geometry_for_tables(), bitmap).dirty(
-        image.virtual_size
-    )
+    geometry = image.usable_geometry_for_tables()
+    fault = bitmap.fault(geometry.cluster_size, image.virtual_size)
+    if fault is not None:
+        raise EditRefused(f"Bitmap '{safe(bitmap.name)}' cannot be used: {fault}.")
+    yield from _Bits(image.storage, geometry, bitmap).dirty(image.virtual_size)
 
 
 def require_consistent(bitmap: BitmapEntry) -> None:
@@ -97,6 +99,24 @@ def require_consistent(bitmap: BitmapEntry) -> None:
             f"Bitmap '{safe(bitmap.name)}' is inconsistent and cannot be used\n"
             "Try 'bitmap --remove' to delete it."
         )
+
+
+def empty_bitmap(tx: Transaction, name: bytes, granularity: int, flags: int) -> BitmapEntry:
+    """An entry for ``tx.bitmaps``, whose table is placed and all of whose bits are clear.
+
+    Raises EditRefused as :func:`table_entries`.
+    """
+    entries = table_entries(tx.header.virtual_size, granularity, tx.geometry.cluster_size)
+    return BitmapEntry(
+        index=len(tx.bitmaps),
+        table_offset=tx.place(bytes(entries * 8)),
+        table_size=entries,
+        flags=flags,
+        type=DIRTY_BITMAP,
+        granularity_bits=granularity.bit_length() - 1,
+        extra_size=0,
+        name=name,
+    )
 
 
 def set_ranges(tx: Transaction, bitmap: BitmapEntry, ranges: Ranges) -> None:

@@ -9,7 +9,8 @@ from ..record import record
 from .constants import BITMAP_AUTO, BITMAP_IN_USE, MAX_BITMAP_TABLE_ENTRIES, MAX_NAME
 
 _FIXED = struct.Struct(">QIIBBHI")
-_TYPE_DIRTY = 1
+#: The only type of bitmap there is.
+DIRTY_BITMAP = 1
 
 
 @record
@@ -47,7 +48,7 @@ class BitmapEntry:
         """
         if not 1 <= len(self.name) <= MAX_NAME:
             return f"its name has {len(self.name)} bytes"
-        if self.type != _TYPE_DIRTY:
+        if self.type != DIRTY_BITMAP:
             return f"its type is {self.type}, not 1 (dirty bitmap)"
         if self.flags & ~(BITMAP_IN_USE | BITMAP_AUTO):
             return f"reserved flags are set ({self.flags:#x})"
