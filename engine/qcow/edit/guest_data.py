@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from ..disk import ExtentKind
 from ..errors import EditRefused, UsageError
-from ..layout.constants import OFLAG_ZERO
 from ..layout.tables import I64, OFFSETS, U64
 from ..text import safe
-from .counting import COMPRESSED, COPIED
+from .counting import COMPRESSED
+from .entries import Mapping, allocated, data_entries, discarded_entries, zero_entries
+from .identity_file import IdentityFile
 from .old_content import OldContent
 
 if TYPE_CHECKING:
@@ -31,11 +32,8 @@ Fill = Callable[[int, memoryview], object]
 
 #: Bytes of guest data in memory at a time (at least one cluster).
 _CHUNK = 4 << 20
-#: L2 entries that are changed together where no data moves.
+#: L2 entries changed together where no data moves.
 _ENTRIES = 1 << 16
-_ZERO = np.uint64(OFLAG_ZERO)
-_ALL_ALLOCATED = np.uint64(0xFFFFFFFF)
-_ALL_ZEROES = np.uint64(0xFFFFFFFF00000000)
 
 
 def zeros(_: int, __: memoryview) -> None:
@@ -48,10 +46,8 @@ class GuestWriter:
     Call :meth:`flush` before the commit and :meth:`release` after it; both matter with an external
     data file only.  In a dry run no content is read or written, and all numbers are the same.
 
-    ``size``: bytes of the disk that may be written.  ``touched``: (start, end) guest bytes whose
-    clusters were changed, as a :class:`~qcow.edit.verify.View` takes them after :meth:`changed`.
-    ``data_written``: bytes written to the data file.  ``overwrote``: whether bytes there changed
-    that the image shows already, which no undo brings back.
+    ``size``: bytes of the disk that may be written.  ``touched``: (start, end) guest bytes that
+    were changed; :meth:`changed` gives them as a :class:`~qcow.edit.verify.View` takes them.
     """
 
     def __init__(self, editor: Editor, tx: Transaction, size: int | None = None) -> None:
@@ -62,13 +58,10 @@ class GuestWriter:
         self._geometry = tx.geometry
         self._bits = tx.geometry.cluster_bits
         self._cluster = tx.geometry.cluster_size
-        self._external = tx.image.header.has_data_file
         self.size = tx.image.virtual_size if size is None else size
         self.old = OldContent(editor)
         self.touched: list[tuple[int, int]] = []
-        self.data_written = 0
-        self.overwrote = False
-        self._to_punch: list[tuple[int, int]] = []
+        self._external = IdentityFile(editor, self.size) if tx.image.header.has_data_file else None
 
     # ---- what a caller does
 
@@ -95,8 +88,8 @@ class GuestWriter:
         -z`` without ``-u``.  Raises as :meth:`write`.
         """
         self._begin(offset, length)
-        if self._tx.image.data_file_raw:
-            self._zero_data_file(offset, length)
+        if self._external is not None:
+            self._external.zero_now(offset, length)
         for cluster, clusters, low, high in self._split(offset, length, self._cluster):
             if not clusters:
                 self._zero_part(cluster, low, high)
@@ -119,11 +112,10 @@ class GuestWriter:
                 "file would come back.  Zero the range instead, or upgrade first "
                 "(amend -o compat=1.1)."
             )
-        if self._tx.image.data_file_raw:
-            for cluster, clusters, _, _ in self._split(offset, length, self._cluster):
-                self._zero_data_file(cluster << self._bits, clusters << self._bits)
         for cluster, clusters, _, _ in self._split(offset, length, self._cluster):
             if clusters:
+                if self._external is not None:
+                    self._external.zero_now(cluster << self._bits, clusters << self._bits)
                 self._discard_whole(cluster, clusters, reveal_backing)
 
     def changed(self) -> tuple[tuple[int, int], ...]:
@@ -138,22 +130,28 @@ class GuestWriter:
 
     def flush(self) -> None:
         """Make durable what went to the data file: before the switch that makes it visible."""
-        if self.data_written and not self._editor.dry and self._editor.data_file is not None:
-            self._editor.data_file.flush()
+        if self._external is not None:
+            self._external.flush()
 
     def release(self) -> None:
         """Give the space of discarded ranges of the data file back: after the switch."""
-        if self._editor.dry or self._editor.data_file is None:
-            return
-        for start, length in self._to_punch:
-            self._editor.data_file.punch(start, length)
-        if self._to_punch:
-            self._editor.data_file.flush()
+        if self._external is not None:
+            self._external.release()
+
+    @property
+    def data_written(self) -> int:
+        """Bytes written to the data file, which are not among those of the image file."""
+        return 0 if self._external is None else self._external.written
+
+    @property
+    def overwrote(self) -> bool:
+        """Whether data in the data file was overwritten that an undo would need."""
+        return self._external is not None and self._external.overwrote
 
     @property
     def releases(self) -> bool:
-        """Whether :meth:`release` gives away what undo would need."""
-        return bool(self._to_punch)
+        """Whether :meth:`release` gives away data that an undo would need."""
+        return self._external is not None and self._external.releases
 
     # ---- ranges
 
@@ -163,12 +161,9 @@ class GuestWriter:
                 f"The range of {length} bytes from {offset} does not lie on the disk, which has "
                 f"{self.size} bytes."
             )
-        if self._external and not self._editor.dry and self._editor.data_file is None:
-            raise EditRefused(
-                f"The external data file of '{safe(self._tx.image.name)}' is not open for writing: "
-                "allow references to be followed."
-            )
-        if length:
+        if self.touched and self.touched[-1][1] == offset:
+            self.touched[-1] = (self.touched[-1][0], offset + length)
+        elif length:
             self.touched.append((offset, offset + length))
 
     def _split(self, offset: int, length: int, unit: int) -> Iterator[tuple[int, int, int, int]]:
@@ -229,8 +224,8 @@ class GuestWriter:
 
     def _map_zero(self, first: int, clusters: int) -> None:
         """Whole clusters that shall read as zeros; what does so without an entry has none."""
-        if self._tx.image.data_file_raw:
-            self._zero_data_file(first << self._bits, clusters << self._bits)
+        if self._external is not None:
+            self._external.zero_now(first << self._bits, clusters << self._bits)
         if self.old.has_backing:
             self._zero_whole(first, clusters, False)
         else:
@@ -238,24 +233,17 @@ class GuestWriter:
 
     def _store(self, first: int, clusters: int, data: memoryview | None) -> None:
         """Put whole clusters into free places and map them; None for data in a dry run."""
-        if self._external:
-            self._note_overwriting(first, clusters)
-            self._put_data_file(first << self._bits, clusters << self._bits, data)
+        if self._external is not None:
+            self._external.note_overwriting(self._tables.get(first, clusters)[0])
+            self._external.write(first << self._bits, clusters << self._bits, data)
             hosts = np.arange(first, first + clusters, dtype=np.int64) << self._bits
         else:
             places = self._tx.ledger.allocate(clusters)
             self._put(places, data)
             hosts = places << self._bits
-        self._map(first, hosts)
-
-    def _map(self, first: int, hosts: I64) -> None:
-        entries = hosts.astype(np.uint64)
-        if self._external:
-            entries |= COPIED
-        bitmaps = None
-        if self._geometry.extended_l2:
-            bitmaps = np.full(len(entries), _ALL_ALLOCATED, dtype=np.uint64)
-        self._tables.set(first, entries, bitmaps)
+        self._tables.set(
+            first, *data_entries(hosts, self._geometry, external=self._external is not None)
+        )
 
     def _put(self, places: I64, data: memoryview | None) -> None:
         """Write one cluster of ``data`` to each of ``places``, neighbours in one call."""
@@ -287,11 +275,11 @@ class GuestWriter:
             # A piece that was kept may reach into what is written now.
             content[low:high] = bytes(high - low)
             fill((cluster << self._bits) + low, content[low:high])
-        if self._external:
-            self._note_overwriting(cluster, 1)
+        if self._external is not None:
+            self._external.note_overwriting(entries)
             part = None if content is None else content[first * sub : stop * sub]
             start = (cluster << self._bits) + first * sub
-            self._put_data_file(start, (stop - first) * sub, part)
+            self._external.write(start, (stop - first) * sub, part)
             host = cluster << self._bits
         elif host is not None:
             self._put_range(host + first * sub, (stop - first) * sub, content, first * sub)
@@ -311,10 +299,9 @@ class GuestWriter:
         self, cluster: int, host: int, first: int, stop: int, bitmaps: U64 | None
     ) -> None:
         """Map a cluster of which subclusters [first, stop) were written."""
-        entries = np.array([host], dtype=np.uint64)
-        if self._external:
-            entries |= COPIED
-        if not self._geometry.extended_l2:
+        places: I64 = np.array([host], dtype=np.int64)
+        entries, whole = data_entries(places, self._geometry, external=self._external is not None)
+        if whole is None:
             self._tables.set(cluster, entries)
             return
         written = ((1 << stop) - 1) & ~((1 << first) - 1)
@@ -327,7 +314,7 @@ class GuestWriter:
 
         With an external data file every cluster has its place.
         """
-        if self._external:
+        if self._external is not None:
             return 0
         host = int(entries[0] & OFFSETS)
         if entries[0] & COMPRESSED or not host:
@@ -346,17 +333,8 @@ class GuestWriter:
     # ---- zeroing
 
     def _zero_whole(self, first: int, clusters: int, keep_allocation: bool) -> None:
-        version = self._geometry.version
-
-        def change(entries: U64, bitmaps: U64 | None) -> tuple[U64, U64 | None]:
-            if version < 3:
-                return np.zeros_like(entries), bitmaps
-            kept = np.zeros_like(entries)
-            if keep_allocation:
-                kept = np.where((entries & COMPRESSED) != 0, kept, entries)
-            if bitmaps is not None:
-                return kept, np.full_like(bitmaps, _ALL_ZEROES)
-            return kept | _ZERO, None
+        def change(entries: U64, bitmaps: U64 | None) -> Mapping:
+            return zero_entries(entries, bitmaps, self._geometry, keep_allocation=keep_allocation)
 
         self._change_entries(first, clusters, change, gives_up=not keep_allocation)
 
@@ -398,36 +376,24 @@ class GuestWriter:
     # ---- discarding
 
     def _discard_whole(self, first: int, clusters: int, reveal: bool) -> None:
-        backing = self.old.has_backing
-        flag = _ZERO if self._geometry.version >= 3 else np.uint64(0)
+        external = self._external is not None
 
-        def change(entries: U64, bitmaps: U64 | None) -> tuple[U64, U64 | None]:
-            nothing = np.zeros_like(entries)
+        def change(entries: U64, bitmaps: U64 | None) -> Mapping:
             if reveal:
+                nothing = np.zeros_like(entries)
                 return nothing, None if bitmaps is None else nothing
             chosen = np.ones(len(entries), dtype=np.bool_)
-            if not backing:
-                chosen = self._allocated(entries)
-            if bitmaps is not None:
-                return (
-                    np.where(chosen, np.uint64(0), entries),
-                    np.where(chosen, _ALL_ZEROES, bitmaps),
-                )
-            return np.where(chosen, flag, entries), None
+            if not self.old.has_backing:
+                chosen = allocated(entries, external=external)
+            return discarded_entries(entries, bitmaps, self._geometry, chosen)
 
         self._change_entries(first, clusters, change, gives_up=True)
-
-    def _allocated(self, entries: U64) -> NDArray[np.bool_]:
-        """Which entries have a host cluster, compressed ones included."""
-        mask = OFFSETS | COMPRESSED | (COPIED if self._external else np.uint64(0))
-        there: NDArray[np.bool_] = (entries & mask) != 0
-        return there
 
     def _change_entries(
         self,
         first: int,
         clusters: int,
-        change: Callable[[U64, U64 | None], tuple[U64, U64 | None]],
+        change: Callable[[U64, U64 | None], Mapping],
         *,
         gives_up: bool,
     ) -> None:
@@ -435,37 +401,6 @@ class GuestWriter:
             count = min(_ENTRIES, first + clusters - at)
             self._editor.step("changing tables", at - first, clusters)
             entries, bitmaps = self._tables.get(at, count)
-            if gives_up and self._external:
-                self._note_punching(at, entries)
+            if gives_up and self._external is not None:
+                self._external.give_up(at, entries)
             self._tables.set(at, *change(entries, bitmaps))
-
-    # ---- the external data file
-
-    def _put_data_file(self, offset: int, length: int, data: memoryview | None) -> None:
-        length = min(length, self.size - offset)
-        self.data_written += length
-        if data is not None and self._editor.data_file is not None:
-            self._editor.data_file.write(offset, data[:length])
-
-    def _zero_data_file(self, offset: int, length: int) -> None:
-        """A raw data file is a disk of its own: what reads as zeros must be zeros there too."""
-        length = min(length, self.size - offset)
-        if length <= 0:
-            return
-        self.overwrote = True
-        self.data_written += length
-        if not self._editor.dry and self._editor.data_file is not None:
-            self._editor.data_file.punch(offset, length)
-
-    def _note_overwriting(self, first: int, clusters: int) -> None:
-        shown = self._allocated(self._tables.get(first, clusters)[0])
-        self.overwrote |= self._tx.image.data_file_raw or bool(shown.any())
-
-    def _note_punching(self, first: int, entries: U64) -> None:
-        if self._tx.image.data_file_raw:
-            return  # done at once
-        there = self._allocated(entries)
-        edges = np.flatnonzero(np.diff(there, prepend=False, append=False)).reshape(-1, 2)
-        for low, high in edges.tolist():
-            start = (first + low) << self._bits
-            self._to_punch.append((start, min((high - low) << self._bits, self.size - start)))
