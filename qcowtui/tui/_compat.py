@@ -5,11 +5,16 @@ from __future__ import annotations
 import contextlib
 import time
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
 from rich.text import Text
+from textual._compositor import ChopsUpdate, Compositor
 from textual.app import App
+from textual.geometry import Region
+from textual.screen import Screen
+from textual.strip import Strip
 
 from qcow.text import safe
 
@@ -32,6 +37,46 @@ class CalmApp(App[Result]):
         with contextlib.suppress(AttributeError):
             error.__rich__ = lambda: message  # type: ignore[attr-defined]
         super()._handle_exception(error)
+
+
+class ThriftyCompositor(Compositor):
+    """Renders of each widget only the lines that are to be painted anew.
+
+    Textual's own takes every widget inside the box around all changes, from top to bottom: after a
+    move of the cursor that is the whole screen, for the sake of two lines of the map and one of the
+    status line.
+    """
+
+    _changed: tuple[Region, ...] = ()
+
+    def render_partial_update(self) -> ChopsUpdate | None:
+        self._changed = tuple(self._dirty_regions)
+        try:
+            return super().render_partial_update()
+        finally:
+            self._changed = ()
+
+    def _get_renders(
+        self, crop: Region | None = None
+    ) -> Iterable[tuple[Region, Region, list[Strip]]]:
+        if not self._changed:
+            yield from super()._get_renders(crop)
+            return
+        for widget, (region, clip) in self.visible_widgets.items():
+            seen = region.intersection(clip)
+            parts = [part for part in map(seen.intersection, self._changed) if part]
+            if parts:
+                top, bottom = min(part.y for part in parts), max(part.bottom for part in parts)
+                lines = Region(seen.x, top, seen.width, bottom - top)
+                yield region, lines, widget.render_lines(lines.translate(-region.offset))
+
+
+class ThriftyScreen(Screen[Result]):
+    """A screen that is painted by a :class:`ThriftyCompositor`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._compositor = ThriftyCompositor()
 
 
 def _keep(path: Path, error: Exception) -> str:

@@ -10,6 +10,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
+from threading import Thread
 
 from textual.message import Message
 from textual.screen import Screen
@@ -85,10 +87,11 @@ class JobRunner:
 
     # ---- in the threads
 
-    def _in_thread(self, group: str, work: Callable[[], None]) -> None:
-        self._screen.run_worker(
-            work, name=group, group=group, thread=True, exclusive=True, exit_on_error=False
-        )
+    def _in_thread(self, name: str, work: Callable[[], None]) -> None:
+        # Not a worker of Textual's: each of those costs the screen a handful of messages, and
+        # looking up where the cursor rests follows every key.  Posting needs the app's context.
+        context = copy_context()
+        Thread(target=context.run, args=(work,), name=name, daemon=True).start()
 
     def _post(self, message: Message) -> None:
         if self._screen.is_attached:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from qcow.inspect.classes import ClusterClass
@@ -129,6 +130,7 @@ def ink_on(colour: RGB) -> RGB:
 _CUBE: Final = (0, 95, 135, 175, 215, 255)
 
 
+@lru_cache(maxsize=4096)
 def nearest_256(colour: RGB) -> int:
     """The nearest of the colours 16 to 255 of the xterm palette (cube and greys)."""
     known = _ANSI256.get(colour[0] << 16 | colour[1] << 8 | colour[2])

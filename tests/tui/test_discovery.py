@@ -6,7 +6,10 @@ from pathlib import Path
 
 from textual.command import DiscoveryHit, Hit
 
+from qcowtui.commands.keymap import default_keymap
 from qcowtui.commands.registry import COMMANDS
+from qcowtui.tui.bindings import with_keys
+from qcowtui.tui.panes.catalogue import PANES
 from qcowtui.tui.providers import CommandProvider
 from qcowtui.tui.screens.help import HelpScreen
 from qcowtui.tui.widgets.key_bar import MAX_KEYS, KeyBar
@@ -94,6 +97,30 @@ async def test_help_is_about_the_focused_pane(demo: Path) -> None:
         await app.pilot.press("q")
         await app.pilot.pause()
         assert app.app.screen is app.dashboard
+
+
+async def test_explanations_name_the_users_own_keys(demo: Path, tmp_path: Path) -> None:
+    (tmp_path / "config" / "qcowtui").mkdir(parents=True)
+    (tmp_path / "config" / "qcowtui" / "keymap.toml").write_text(
+        '[keys]\n"view.order" = "ctrl+o"\n"chain.follow" = []\n'
+    )
+    async with driving(demo / "web01.qcow2", WIDE) as app:
+        await app.press("2")
+        ((_, said),) = app.dashboard.help_texts()
+        assert "In guest order (ctrl+o) you see" in said
+        await app.press("5")
+        ((_, said),) = app.dashboard.help_texts()
+        assert "before you allow it (“chain: " in said
+        assert "” in the palette). Rows" in said
+        assert "Enter on a layer below draws" in said
+
+
+def test_explanations_name_commands_that_exist() -> None:
+    from importlib import import_module
+
+    for one in PANES:
+        pane = getattr(import_module(f"qcowtui.tui.panes.{one.module}"), one.name)
+        assert "{" not in with_keys(pane.HELP, default_keymap()), one.id
 
 
 async def test_own_keys_work_and_are_shown(demo: Path, tmp_path: Path) -> None:

@@ -30,8 +30,9 @@ class AllocationPane(MapPane):
         "Each cell stands for one or more clusters, the pieces an image is divided into. The "
         "colour says what they are used for, the brightness how much of the cell is in use; a "
         "cell with damage shows the damage, however small.\n\n"
-        "In the order of the host file you see where things lie in the file. In guest order (v) "
-        "you see the disk as the guest does: dark cells hold nothing in this file.\n\n"
+        "In the order of the host file you see where things lie in the file. In guest order "
+        "({view.order}) you see the disk as the guest does: dark cells hold nothing in this "
+        "file.\n\n"
         "The strip below is always the whole image: the bright part is what the map shows, ▲ "
         "marks damage. The legend counts every class; pick one there to see it alone."
     )

@@ -37,8 +37,9 @@ class Pane(Vertical, can_focus=True):
     """Base of the panes.
 
     ``TITLE`` is in the border, ``TAB`` (shorter) in the line of tabs.  ``HELP`` are plain sentences
-    for the help screen: what is shown, what the words mean, what one can do.  ``SCOPE`` is the
-    scope of commands the pane has beside the common ones.  A ``FILTERABLE`` pane is given what the
+    for the help screen: what is shown, what the words mean, what one can do; the key of a
+    command is written as ``{its.id}``.  ``SCOPE`` is the scope of commands the pane has beside the
+    common ones.  A ``FILTERABLE`` pane is given what the
     user types after ``/`` (:meth:`filter_changed`).
     """
 
@@ -163,12 +164,19 @@ class Pane(Vertical, can_focus=True):
 
     def _act(self, name: str, *arguments: int) -> bool:
         """Call an action of the focused widget or else of the main one; whether it has it."""
-        for widget in (self.screen.focused, self.focus_target):
+        for find in (self._focused, self._main):
+            widget = find()  # the second only when the first did not do: it is a search
             method = getattr(widget, name, None)
             if widget is not None and widget is not self and method is not None:
                 method(*arguments)
                 return True
         return False
+
+    def _focused(self) -> Widget | None:
+        return self.screen.focused
+
+    def _main(self) -> Widget | None:
+        return self.focus_target
 
     def action_move(self, right: int, down: int) -> None:
         if not self._act("action_move", right, down):

@@ -55,15 +55,16 @@ class ChainPane(TonedPane):
     SCOPE = Scope.CHAIN
     PARTS = frozenset({Part.CHAIN})
     HELP = (
-        "An overlay stores only what differs from its backing file; what it does not store is read "
-        "from the file below, and so on. The rows are the layers of that chain, this image on "
-        "top. Serves is how much of the guest's disk comes from a layer, the bars are the shares "
-        "of everything stored. What is in no layer reads as zeros.\n\n"
+        "An overlay stores only what differs from its backing file; what it does not store is "
+        "read from the file below, and so on. The rows are the layers of that chain, this image "
+        "on top. Serves is how much of the guest's disk comes from a layer, the bars are the "
+        "shares of everything stored. What is in no layer reads as zeros.\n\n"
         "The name of a backing file was chosen by whoever made the image, so no file is opened "
-        "before you allow it (f). Rows with ↑ are images in this folder that build on this one: "
-        "writing to this image changes what they show. s looks for them.\n\n"
-        "◂ marks the layer that the selected cluster is read from. Enter on a layer below draws "
-        "on the map what differs between it and the present disk."
+        "before you allow it ({chain.follow}). Rows with ↑ are images in this folder that build "
+        "on this one: writing to this image changes what they show. {chain.dependents} looks "
+        "for them.\n\n"
+        "◂ marks the layer that the selected cluster is read from. {pane.open} on a layer below "
+        "draws on the map what differs between it and the present disk."
     )
 
     @dataclass

@@ -31,11 +31,13 @@ class DifferencesPane(TonedPane):
     PARTS = frozenset({Part.DIFF})
     HELP = (
         "Where two states of the disk differ: two of the present disk, the snapshots, and the "
-        "layers of the backing chain that are open. d picks them, and so does enter on a layer "
-        "of the chain. The map shows the same ranges; n and N go through them there.\n\n"
+        "layers of the backing chain that are open. {diff.compare} picks them, and so does "
+        "{pane.open} on a layer of the chain. The map shows the same ranges; {go.next_problem} "
+        "and {go.previous_problem} go through them there.\n\n"
         "The tables are compared, not the data: a cluster that both states take from the same "
         "place is equal, anything else counts as different, even if it was rewritten with the "
-        "same bytes. Enter shows a range on the map; ◂ marks the one the selected cluster is in."
+        "same bytes. {pane.open} shows a range on the map; ◂ marks the one the selected cluster "
+        "is in."
     )
     DEFAULT_CSS = """
     DifferencesPane > .summary { height: auto; margin-bottom: 1; }

@@ -42,10 +42,10 @@ class FindingsPane(TonedPane):
         "writes), INCOMPLETE (something could not be read). What the guest stored is not "
         "verified by any check of metadata.\n\n"
         "For each finding: what it is, which guest data it hits, what follows, what is safe to "
-        "do next. Enter shows its first place on the map, left and right go through all of its "
-        "places, page up and down scroll the explanation. ◂ marks findings about the selected "
-        "cluster. Leaked clusters can be lost guest data: look at them before anything reclaims "
-        "them."
+        "do next. {pane.open} shows its first place on the map, {move.left} and {move.right} go "
+        "through all of its places, {move.page_up} and {move.page_down} scroll the explanation. "
+        "◂ marks findings about the selected cluster. Leaked clusters can be lost guest data: "
+        "look at them before anything reclaims them."
     )
     DEFAULT_CSS = """
     FindingsPane > .result { height: auto; max-height: 3; margin-bottom: 1; }

@@ -43,13 +43,14 @@ class FragmentationPane(TonedPane):
     PARTS = frozenset({Part.FRAGMENTATION})
     HELP = (
         "How the guest's disk lies in the file. A run is a stretch that lies in the file in the "
-        "order the guest reads it; between runs a reader goes elsewhere. On disks that spin each "
-        "way costs milliseconds, on flash little.\n\n"
-        "The strip is the whole guest disk from left to right: the brighter, the more scattered; "
-        "dots hold nothing. The rows below are its parts; enter shows one on the map.\n\n"
-        "QEMU finds its way with the L2 tables and keeps some of them in memory. When the disk is "
-        "larger than that cache covers, random reads get slower; the options give QEMU a cache "
-        "for the whole disk. Enter on an option copies it."
+        "order the guest reads it; between runs a reader goes elsewhere. On disks that spin "
+        "each way costs milliseconds, on flash little.\n\n"
+        "The strip is the whole guest disk from left to right: the brighter, the more "
+        "scattered; dots hold nothing. The rows below are its parts; {pane.open} shows one on "
+        "the map.\n\n"
+        "QEMU finds its way with the L2 tables and keeps some of them in memory. When the disk "
+        "is larger than that cache covers, random reads get slower; the options give QEMU a "
+        "cache for the whole disk. {pane.open} on an option copies it."
     )
     DEFAULT_CSS = """
     FragmentationPane > Static { height: auto; text-wrap: nowrap; text-overflow: ellipsis; }

@@ -55,13 +55,14 @@ class HeaderPane(TonedPane):
     PARTS = frozenset({Part.HOST_MAP, Part.SHARING, Part.CHECK, Part.CHAIN})
     HELP = (
         "What this image is. Four sizes are easily confused: the virtual size is what the guest "
-        "sees, the file length is what ls -l shows, the disk size is what the file takes on this "
-        "host (holes take nothing), and the image end is where the last used cluster ends. 'Can "
-        "grow to' is the length the file reaches when the guest has written everywhere.\n\n"
-        "Space shows what the bytes of the file are used for. Reclaimable is what holds nothing: "
-        "free clusters between used ones, leaked clusters, and what lies behind the image end.\n\n"
-        "Enter on a title folds the section; on a field that lies somewhere in the file it shows "
-        "that place on the map. Names of other files are text here: nothing is opened."
+        "sees, the file length is what ls -l shows, the disk size is what the file takes on "
+        "this host (holes take nothing), and the image end is where the last used cluster ends. "
+        "'Can grow to' is the length the file reaches when the guest has written everywhere.\n\n"
+        "Space shows what the bytes of the file are used for. Reclaimable is what holds "
+        "nothing: free clusters between used ones, leaked clusters, and what lies behind the "
+        "image end.\n\n"
+        "{pane.open} on a title folds the section; on a field that lies somewhere in the file "
+        "it shows that place on the map. Names of other files are text here: nothing is opened."
     )
 
     def __init__(self, session: Session, number: int | None = None, *, id: str) -> None:

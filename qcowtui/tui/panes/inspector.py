@@ -36,13 +36,14 @@ class InspectorPane(TonedPane):
     SCOPE = Scope.INSPECTOR
     HELP = (
         "The selected cluster from close by. The lines with ← are everything that points at it, "
-        "read from right to left as QEMU does: the L1 table of a state, an entry in it, an entry "
-        "of the L2 table, this cluster. The refcount on disk should be the number of these "
-        "references.\n\n"
+        "read from right to left as QEMU does: the L1 table of a state, an entry in it, an "
+        "entry of the L2 table, this cluster. The refcount on disk should be the number of "
+        "these references.\n\n"
         "Below are the bytes of the file, the structures in the selected cluster tinted and "
-        "named. The line above them says what the field under the cursor means. Enter follows "
-        "the pointer under the cursor, p goes to what points here, [ goes back. w and b move "
-        "from field to field. Moving out of the cluster selects the next one everywhere.\n\n"
+        "named. The line above them says what the field under the cursor means. {pane.open} "
+        "follows the pointer under the cursor, {inspector.pointer} goes to what points here, "
+        "{go.back} goes back. {inspector.next} and {inspector.previous} move from field to "
+        "field. Moving out of the cluster selects the next one everywhere.\n\n"
         "Bytes of encrypted guest data are shown as they are stored: as ciphertext."
     )
     DEFAULT_CSS = """

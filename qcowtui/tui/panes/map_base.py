@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
@@ -46,13 +47,13 @@ class MapPane(Pane):
 
     # ---- what the two kinds say
 
+    @abstractmethod
     def painter(self) -> Painter | None:
         """What is to be drawn now; None while nothing is known."""
-        raise NotImplementedError
 
+    @abstractmethod
     def place_of_selection(self) -> int | None:
         """The cluster of the shared selection in the order of this map."""
-        raise NotImplementedError
 
     def extras(self, map_: ClusterMap) -> list[Widget]:
         """What is mounted below the map."""
@@ -102,9 +103,9 @@ class MapPane(Pane):
         if self._map is None:
             self.query_one(".waiting", Static).update(text)
 
+    @abstractmethod
     def selection_of(self, cluster: int) -> Selection:
         """The shared selection that a cluster of this map means."""
-        raise NotImplementedError
 
     def tooltip_for(self, cluster: int) -> str:
         """What a cell under the mouse is: the words of the status line."""

@@ -52,14 +52,15 @@ class SnapshotsPane(TonedPane):
         "Internal snapshots: former states of the disk, kept inside this file. qcow2 does not "
         "record which snapshot another was made from, so the tree is inferred: each state hangs "
         "below the earlier one it shares most with. A snapshot below another in the same column "
-        "follows it; where several follow the same one, they branch to the right. 'You are here' "
-        "is the disk as the guest sees it now.\n\n"
+        "follows it; where several follow the same one, they branch to the right. 'You are "
+        "here' is the disk as the guest sees it now.\n\n"
         "Frees is the space that becomes free inside the file when that snapshot alone is "
-        "deleted: what only it refers to, tables included. Mark several to see what they free "
-        "together, which is more than their sum when they share clusters. VM state is the memory "
-        "of a machine that was running. Differs is how much is not shared with the parent.\n\n"
-        "A state written in another colour with ◂ refers to the selected cluster. Enter inspects "
-        "the L1 table of a state, where its map of the disk begins."
+        "deleted: what only it refers to, tables included. Mark several ({snapshots.mark}) to "
+        "see what they free together, which is more than their sum when they share clusters. VM "
+        "state is the memory of a machine that was running. Differs is how much is not shared "
+        "with the parent.\n\n"
+        "A state written in another colour with ◂ refers to the selected cluster. {pane.open} "
+        "inspects the L1 table of a state, where its map of the disk begins."
     )
 
     def __init__(self, session: Session, number: int | None = None, *, id: str) -> None:

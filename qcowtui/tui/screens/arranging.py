@@ -12,7 +12,7 @@ from ...commands.command import Command, Scope
 from ...commands.registry import commands_in
 from ...views.selection import Selection
 from ...views.session import Part, Session
-from ..bindings import bindings_for
+from ..bindings import bindings_for, with_keys
 from ..panes.base import Pane
 from ..panes.catalogue import PANES, PaneEntry, entry
 from ..widgets.key_bar import KeyBar
@@ -128,7 +128,7 @@ class ArrangedScreen(CommandScreen):
 
     def help_texts(self) -> list[tuple[str, str]]:
         pane = self.focused_pane
-        return [] if pane is None else [(pane.TITLE, pane.HELP)]
+        return [] if pane is None else [(pane.TITLE, with_keys(pane.HELP, self.qcow_app.keymap))]
 
     def tell_part(self, part: Part) -> None:
         """Tell every pane that a part of the session changed."""

@@ -11,6 +11,7 @@ from textual.screen import Screen
 from ...commands.command import Command, Scope
 from ...commands.registry import command, commands_in
 from ...views.session import Session
+from .._compat import ThriftyScreen
 from ..bindings import key_of, why_not
 from ..widgets.key_bar import MAX_KEYS, KeyBar, KeyHint
 from ..widgets.progress_line import ProgressLine
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 _LAST = ("app.palette", "app.help")
 
 
-class CommandScreen(Screen[None]):
+class CommandScreen(ThriftyScreen[None]):
     """A screen whose keys are commands; ``SCOPE`` is the scope of its own ones."""
 
     SCOPE: ClassVar[Scope]

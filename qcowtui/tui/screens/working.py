@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 
 from textual import on
@@ -118,6 +119,9 @@ class WorkingScreen(NavigatedScreen):
     def _queue_ended(self, event: QueueEnded) -> None:
         took = time.monotonic() - self._begun
         self._rested_at = time.monotonic() + max(_WATCH, _PAUSE * took)
+        if not gc.get_freeze_count():
+            # What is there now stays: without it a look for garbage takes no longer than a paint.
+            gc.freeze()
         if event.cancelled:
             text = "Stopped: what was read so far stays. F5 reads again."
         elif self.session.live:

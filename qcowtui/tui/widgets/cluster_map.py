@@ -274,7 +274,10 @@ class ClusterMap(ScrollView, can_focus=True, inherit_bindings=False):
         view = self.viewport
         if view.lines != self._shown_lines:
             self._shown_lines = view.lines
-            self.virtual_size = Size(self.size.width, view.lines)
+            # Set like any other value it would lay out the whole screen anew, and paint it twice.
+            self.set_reactive(ClusterMap.virtual_size, Size(self.size.width, view.lines))
+            self.vertical_scrollbar.window_virtual_size = view.lines
+            self.vertical_scrollbar.refresh()
         self.scroll_to(y=view.top, animate=False, force=True)
 
     def _fit(self) -> None:

@@ -160,13 +160,13 @@ class OverviewStrip(OwnColors):
             glyphs = depth is Depth.NONE if self._glyphs is None else self._glyphs
             background = self.background_colors[1]
             base, text = background.rgb, background.get_contrast_text(1.0).rgb
-            inks = InkStyles(self.painter.inks(theme), theme, depth, glyphs, base, text)
-            self._inks = inks
+            found = self.painter.inks(theme)
+            inks = self._inks = InkStyles(found, theme, depth, glyphs, base, text)
             bold = Style(bold=True)
             if depth is Depth.NONE:
                 self._marks = Style(dim=True), Style(), bold, bold
             else:
-                damage = next(ink for ink in self.painter.inks(theme) if ink.mark == "!")
+                damage = next(ink for ink in found if ink.mark == "!")
                 self._marks = (
                     inks.text(mix(base, text, 0.25), 8),
                     inks.text(mix(base, text, 0.75), 7),
