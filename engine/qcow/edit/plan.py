@@ -79,7 +79,8 @@ class Plan:
 
     @property
     def changes_nothing(self) -> bool:
-        return self.switches == 0 and self.returned == 0
+        elsewhere = self.outcome.written_elsewhere
+        return self.switches == 0 and self.returned == 0 and elsewhere == 0
 
     def to_json(self) -> dict[str, Any]:
         """For ``--output=json``; documented in docs/json.md."""
