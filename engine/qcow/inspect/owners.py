@@ -35,7 +35,8 @@ Publish = Callable[[int, Classes], None]
 PublishCounts = Callable[[int, NDArray[np.uint16], NDArray[np.bool_]], None]
 
 _PUBLISH_EVERY = 0.2  # seconds
-_PUBLISH_BLOCKS = 256  # at most, each time
+_PUBLISH_SHARE = 5  # or less often: so many times as long as it takes
+_PUBLISH_BLOCKS = 64  # at most, each time
 #: Up to so many contiguous stretches in a window are claimed one by one.
 _FEW_STRETCHES = 512
 
@@ -104,7 +105,7 @@ class _Scan:
         self.publish_counts = publish_counts
         self.tell = Throttle(progress)
         self.cancel = cancel
-        self._published = time.monotonic()
+        self._publish_next = time.monotonic() + _PUBLISH_EVERY
 
     def run(self) -> OwnerMap:
         self._claim_metadata()
@@ -270,16 +271,17 @@ class _Scan:
     # -- publishing -------------------------------------------------------------------------------
 
     def _tick(self) -> None:
-        now = time.monotonic()
-        if self.publish is None or now - self._published < _PUBLISH_EVERY:
+        begun = time.monotonic()
+        if self.publish is None or begun < self._publish_next:
             return
-        self._published = now
         for block in sorted(self.claims.dirty)[:_PUBLISH_BLOCKS]:
             self.claims.dirty.discard(block)
             first = block << BLOCK_BITS
             stop = min(self.total, first + (1 << BLOCK_BITS))
             if first < stop:
                 self.publish(first, self.claims.classes.read(first, stop))
+        now = time.monotonic()
+        self._publish_next = now + max(_PUBLISH_EVERY, _PUBLISH_SHARE * (now - begun))
 
     # -- the refcounts ----------------------------------------------------------------------------
 
