@@ -6,9 +6,10 @@ import argparse
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
-from . import app, rows
+from . import app, edits, rows
 from .agreement import agree
 from .earlier import Earlier
 from .images.recipes import default_folder, ready
@@ -122,16 +123,18 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _wants(only: list[str] | None, name: str) -> bool:
+    return not only or any(part in name for part in only)
+
+
 def main() -> int:
     """0 when every measured target is met, 1 otherwise."""
     options = _arguments()
-    wanted = [
-        row for row in ROWS if not options.only or any(part in row.name for part in options.only)
-    ]
-    with_info = not options.only or any(part in rows.INFO for part in options.only)
-    with_app = not options.only or any(part in rows.APP for part in options.only)
+    wanted = [row for row in ROWS if _wants(options.only, row.name)]
+    with_info = _wants(options.only, rows.INFO)
+    with_app = _wants(options.only, rows.APP)
     if options.list:
-        print(*(row.name for row in ROWS), rows.INFO, rows.APP, sep="\n")
+        print(*(row.name for row in ROWS), *edits.NAMES, rows.INFO, rows.APP, sep="\n")
         return 0
     for program in (OURS, "qemu-img"):
         if shutil.which(program) is None:
@@ -145,6 +148,7 @@ def main() -> int:
     for row in wanted:
         print(f"{row.what} ...", file=sys.stderr)
         lines.append(_measured(row, options.images, runs, earlier, options.fresh))
+    lines.extend(edits.lines(OURS, options.images, runs, partial(_wants, options.only)))
     if with_info:
         lines.append(_info(options.images, runs))
     if with_app:
