@@ -111,7 +111,9 @@ class Resize:
         writer = GuestWriter(editor, tx)
         shrink(tx, writer, self.size)
         writer.flush()
-        editor.commit(tx, [View(None, None, changed=((self.size, old),)), *tx.kept_snapshots()])
+        # VM state that an applied snapshot left behind the end of the disk goes as well.
+        behind = max(old, len(editor.image.active.l1()) * tx.geometry.l2_span)
+        editor.commit(tx, [View(None, None, changed=((self.size, behind),)), *tx.kept_snapshots()])
         cut = _cut_raw_data_file(editor, self.size)
         warnings = [*unsafe]
         if table is not None and table.kind == "gpt":
