@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -85,9 +86,6 @@ def test_usage_errors_point_at_the_help(argv: list[str], said: str) -> None:
     [
         (["check", "-r", "all"], "repair"),
         (["check", "--repair=leaks"], "repair"),
-        (["snapshot", "-c", "x"], "create"),
-        (["snapshot", "-a", "x"], "apply"),
-        (["snapshot", "-d", "x"], "delete"),
         (["info", "--object", "secret,id=s,data=x"], "--object"),
         (["map", "--image-opts"], "--image-opts"),
         (["check", "-T", "bogus"], "Invalid source cache option: bogus"),
@@ -140,6 +138,16 @@ def test_an_unknown_colour_mode() -> None:
     assert b"--color must be used with" in qcowtui("--color=purple", "x").stderr
 
 
+#: What a verb needs besides the image.
+NEEDED = {
+    "write": ("0", os.devnull),
+    "discard": ("0", "1"),
+    "resize": ("1M",),
+    "rebase": ("-b", "base", "-F", "raw"),
+    "relink": ("-b", "base", "-F", "raw"),
+}
+
+
 @pytest.mark.parametrize("name", registry.NAMES)
 def test_a_file_that_cannot_be_opened(name: str, tmp_path: Path) -> None:
     if name == "demo":
@@ -149,8 +157,10 @@ def test_a_file_that_cannot_be_opened(name: str, tmp_path: Path) -> None:
         ended = qcowtui(name, tmp_path / "no", "active", "active")
     elif name == "compare":
         ended = qcowtui(name, tmp_path / "no", tmp_path / "no")
+    elif name == "create":
+        ended = qcowtui(name, "-q", tmp_path / "no" / "image", "1M")
     else:
-        ended = qcowtui(name, tmp_path / "no")
+        ended = qcowtui(name, tmp_path / "no", *NEEDED.get(name, ()))
     assert ended.code == (2 if name == "compare" else 1)
     # audit goes on with the next file, so what is wrong with this one is among its results
     said = ended.stdout if name == "audit" else ended.stderr

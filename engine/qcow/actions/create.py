@@ -272,9 +272,9 @@ def _with_backing_size(path: str, options: CreateOptions) -> CreateOptions:
     except QcowError as error:
         if str(error).startswith(no_format):
             raise
-        raise UsageError(
-            f"Could not open '{safe(found)}': {error}\nCould not open backing image."
-        ) from error
+        said, prefix = str(error), f"Could not open '{safe(found)}': "
+        said = said if said.startswith(prefix) else prefix + said
+        raise UsageError(f"{said}\nCould not open backing image.") from error
     return options if options.size is not None else options.with_size(size)
 
 
