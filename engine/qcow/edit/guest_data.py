@@ -34,6 +34,8 @@ Fill = Callable[[int, memoryview], object]
 _CHUNK = 4 << 20
 #: L2 entries changed together where no data moves.
 _ENTRIES = 1 << 16
+_NOTHING = ExtentKind.UNALLOCATED
+_ZERO_KINDS = (ExtentKind.ZERO, ExtentKind.ZERO_ALLOCATED)
 
 
 def zeros(_: int, __: memoryview) -> None:
@@ -352,26 +354,55 @@ class GuestWriter:
         if low < first * sub:
             self._zero_piece(cluster, low, first * sub)
         entries, bitmaps = self._tables.get(cluster, 1)
-        assert bitmaps is not None
-        chosen = ((1 << stop) - 1) & ~((1 << first) - 1)
-        wanted = (int(bitmaps[0]) | chosen << 32) & ~chosen
-        self._tables.set(cluster, entries, np.array([wanted], dtype=np.uint64))
+        self._map_zero_part(cluster, entries, bitmaps, first, stop)
         if stop * sub < high:
             self._zero_piece(cluster, stop * sub, high)
 
     def _zero_piece(self, cluster: int, low: int, high: int) -> None:
         """Part of a subcluster (or several subclusters of a compressed cluster)."""
         entries, bitmaps = self._tables.get(cluster, 1)
-        base = cluster << self._bits
-        for start, end, kind in self.old.pieces(cluster, entries, bitmaps):
-            start, end = max(start, low), min(end, high)
-            if start >= end or kind in (ExtentKind.ZERO, ExtentKind.ZERO_ALLOCATED):
-                continue
-            if kind is ExtentKind.UNALLOCATED and self.old.below_is_zero(base + start, base + end):
-                continue
+        sub = self._geometry.subcluster_size
+        first, stop = low // sub, -(-high // sub)
+        pieces = [
+            (max(start, first * sub), min(end, stop * sub), kind)
+            for start, end, kind in self.old.pieces(cluster, entries, bitmaps)
+            if start < stop * sub and end > first * sub
+        ]
+        shown = [piece for piece in pieces if piece[2] not in _ZERO_KINDS]
+        if not shown:
+            return
+        if self._geometry.version >= 3 and all(kind is _NOTHING for _, _, kind in shown):
+            # As QEMU: a subcluster that holds nothing, and shows zeros beside the range, can say
+            # that all of it is zeros.
+            parts = [(start, min(end, low)) for start, end, _ in shown]
+            parts += [(max(start, high), end) for start, end, _ in shown]
+            if all(self._below_is_zero(cluster, *part) for part in parts):
+                self._map_zero_part(cluster, entries, bitmaps, first, stop)
+                return
+        inside = [(max(start, low), min(end, high), kind) for start, end, kind in shown]
+        if any(
+            start < end and not (kind is _NOTHING and self._below_is_zero(cluster, start, end))
+            for start, end, kind in inside
+        ):
             self._require_plain()
             self._write_part(cluster, low, high, zeros)
+
+    def _below_is_zero(self, cluster: int, start: int, end: int) -> bool:
+        base = cluster << self._bits
+        return start >= end or self.old.below_is_zero(base + start, base + end)
+
+    def _map_zero_part(
+        self, cluster: int, entries: U64, bitmaps: U64 | None, first: int, stop: int
+    ) -> None:
+        """Map subclusters [first, stop) as zeros."""
+        if bitmaps is None:
+            self._tables.set(
+                cluster, *zero_entries(entries, None, self._geometry, keep_allocation=True)
+            )
             return
+        chosen = ((1 << stop) - 1) & ~((1 << first) - 1)
+        wanted = (int(bitmaps[0]) | chosen << 32) & ~chosen
+        self._tables.set(cluster, entries, np.array([wanted], dtype=np.uint64))
 
     # ---- discarding
 

@@ -135,16 +135,28 @@ class _Growth:
                 # A raw data file shows all of the disk, so all of the disk is mapped to it.
                 preallocation = "metadata"
         end = self._end_of_last_cluster()
+        first = self._tx.geometry.clusters(self._old)
         if self._old < end:
-            self._clear_tail(end, allocate=preallocation != "off")
+            if preallocation != "off" and self._boundary_is_empty():
+                first -= 1
+            else:
+                self._clear_tail(end, allocate=preallocation != "off")
         if preallocation != "off":
-            self._preallocate(preallocation)
+            self._preallocate(first, preallocation)
         elif self._hide and end < self._new:
             self._writer.zero(end, self._new - end)
 
     def _end_of_last_cluster(self) -> int:
         """Guest byte up to which the old last cluster lies on the new disk."""
         return min(self._tx.geometry.clusters(self._old) << self._bits, self._new)
+
+    def _boundary_is_empty(self) -> bool:
+        """Whether the old last cluster holds nothing, so that it may be one of the new ones."""
+        cluster = self._old >> self._bits
+        entries, bitmaps = self._tx.tables.get(cluster, 1)
+        if int(entries[0]) or (bitmaps is not None and int(bitmaps[0])):
+            return False
+        return self._writer.old.below_is_zero(cluster << self._bits, self._old)
 
     def _clear_tail(self, end: int, *, allocate: bool) -> None:
         """Make the part of the last cluster that was behind the end of the disk read as zeros."""
@@ -169,9 +181,9 @@ class _Growth:
 
     # ---- preallocation
 
-    def _preallocate(self, mode: Preallocation) -> None:
-        """Give every new cluster its place; what is there reads as zeros."""
-        first, stop = self._tx.geometry.clusters(self._old), self._tx.geometry.clusters(self._new)
+    def _preallocate(self, first: int, mode: Preallocation) -> None:
+        """Give every cluster from ``first`` on its place; what is there reads as zeros."""
+        stop = self._tx.geometry.clusters(self._new)
         for at in range(first, stop, _BATCH):
             self._editor.step("preallocating", at - first, stop - first)
             count = min(_BATCH, stop - at)
