@@ -8,6 +8,8 @@ in that no count on disk is believed: new clusters are taken behind everything t
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
 
 from ..errors import EditRefused
@@ -17,13 +19,28 @@ from ..inspect.owners import scan_owners
 from ..jobs import CancelToken
 from ..layout.constants import BITMAP_TABLE_OFFSET_MASK, CORRUPT, DIRTY
 from ..layout.header_switch import HeaderSwitch
-from ..layout.tables import I64, decode_u64
+from ..layout.tables import I64, U64, decode_u64
 from .ledger import Ledger
 from .refcount_blocks import write_refcounts
+from .rewriting import rewrite_tables
 from .transaction import Transaction
 
 #: Pointers further than this behind the end of the file are damage, not space to keep free.
 _FAR = 1 << 20
+
+
+class EntryChange(NamedTuple):
+    """New values of L2 entries.
+
+    int64[n] ``tables``: host offsets of their tables, as the L1 tables name them when the repair
+    ends; int64[n] ``numbers``: indices within the table; uint64[n] ``entries``; uint64[n]
+    ``bitmaps`` of extended L2, else None.
+    """
+
+    tables: I64
+    numbers: I64
+    entries: U64
+    bitmaps: U64 | None = None
 
 
 class Repair(Transaction):
@@ -36,6 +53,20 @@ class Repair(Transaction):
 
     kept: I64 | None = None
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._changes: list[EntryChange] = []
+
+    @property
+    def l1_tables(self) -> list[U64]:
+        """The L1 arrays of the active state and of every snapshot kept, to be changed in place."""
+        return [self.l1, *(draft.l1 for draft in self.snapshots)]
+
+    def change_entries(self, change: EntryChange) -> None:
+        """Note that single entries of L2 tables get other values; made at the end, together."""
+        if len(change.tables):
+            self._changes.append(change)
+
     def _new_ledger(self, end: int | None) -> Ledger:
         size = self.image.storage.size()
         return Ledger.appending(self.image, end, self.geometry.clusters(size))
@@ -43,6 +74,7 @@ class Repair(Transaction):
     def finish(self) -> HeaderSwitch:
         """See :meth:`Transaction.finish`; clears the dirty and the corrupt bit."""
         self.tables.flush()
+        self._make_changes()
         self.ledger.reset()
         self._count_all()
         self.settle_all = True
@@ -50,6 +82,27 @@ class Repair(Transaction):
             features = self.header.incompatible_features & ~(DIRTY | CORRUPT)
             self.change_header(incompatible_features=features)
         return super().finish()
+
+    def _make_changes(self) -> None:
+        if not self._changes:
+            return
+        tables = np.concatenate([change.tables for change in self._changes])
+
+        def apply(offsets: I64, entries: U64, bitmaps: U64 | None) -> tuple[U64, U64 | None]:
+            entries = entries.copy()
+            bitmaps = None if bitmaps is None else bitmaps.copy()
+            for change in self._changes:
+                row = np.searchsorted(offsets, change.tables)
+                row[row == len(offsets)] = 0
+                here = offsets[row] == change.tables
+                where = row[here], change.numbers[here]
+                entries[where] = change.entries[here]
+                if bitmaps is not None and change.bitmaps is not None:
+                    bitmaps[where] = change.bitmaps[here]
+            return entries, bitmaps
+
+        rewrite_tables(self, tables, apply, self.l1_tables)
+        self._changes.clear()
 
     def _write_refcounts(self) -> None:
         write_refcounts(self, self.header.refcount_order, rebuild=True)

@@ -21,7 +21,9 @@ from ..layout.constants import OFLAG_ZERO
 from ..layout.geometry import Geometry
 from ..layout.tables import I64, OFFSETS, U64
 from .counting import COMPRESSED, COPIED
+from .moved_content import Entries, MovedContent
 
+_ZERO = np.uint64(OFLAG_ZERO)
 Step = Callable[[str, int, int], None]
 
 
@@ -65,9 +67,11 @@ def compare_views(
 
     Without ``contents``, data that was moved is not read: in a dry run it was not moved.
     """
+    content = MovedContent(before, after)
     for view in views:
         if contents or not view.moved:
-            _Comparison(_state(before, view.before), _state(after, view.after), view, step).run()
+            old, new = _state(before, view.before), _state(after, view.after)
+            _Comparison(old, new, view, step, content).run()
 
 
 def _state(image: Image, index: int | None) -> State:
@@ -75,9 +79,12 @@ def _state(image: Image, index: int | None) -> State:
 
 
 class _Comparison:
-    def __init__(self, before: State, after: State, view: View, step: Step) -> None:
+    def __init__(
+        self, before: State, after: State, view: View, step: Step, content: MovedContent
+    ) -> None:
         self._before, self._after = before, after
         self._view = view
+        self._content = content
         self._step = step
         self._geometry: Geometry = after.geometry
 
@@ -97,11 +104,23 @@ class _Comparison:
             part = differing[at : at + step]
             entries, bits = self._tables(self._before, old_offsets[part])
             wanted, wanted_bits = self._tables(self._after, new_offsets[part])
-            different = ((entries ^ wanted) & ~COPIED) != 0
+            different = self._meaning(entries, self._before) != self._meaning(wanted, self._after)
             if bits is not None and wanted_bits is not None:
                 different |= bits != wanted_bits
             if different.any():
                 self._judge(part, different, entries, wanted, bits, wanted_bits)
+
+    @staticmethod
+    def _meaning(entries: U64, state: State) -> U64:
+        """What entries say to a reader: without COPIED, and without the bits that say nothing."""
+        zero = state.geometry.version >= 3 and not state.geometry.extended_l2
+        bits = OFFSETS | COMPRESSED | (_ZERO if zero else np.uint64(0))
+        if state.image.header.has_data_file:
+            bits |= COPIED  # there it says that offset 0 is an offset
+        packed = (entries & COMPRESSED) != 0
+        if not packed.any():
+            return entries & bits
+        return np.where(packed, entries & ~COPIED, entries & bits)
 
     def _tables(self, state: State, offsets: I64) -> tuple[U64, U64 | None]:
         """Entries and bitmaps of tables in this order; where there is no table, zeros."""
@@ -135,10 +154,10 @@ class _Comparison:
             return
         rows, columns, clusters = rows[kept], columns[kept], clusters[kept]
         if self._view.moved:
-            same_bits = np.ones(len(rows), dtype=np.bool_)
-            if old_bits is not None and new_bits is not None:
-                same_bits = old_bits[rows, columns] == new_bits[rows, columns]
-            agree = self._same_content(clusters, old[rows, columns], new[rows, columns], same_bits)
+            pairs = Entries.of(old, new, old_bits, new_bits, rows, columns)
+            agree = self._content.agrees(pairs)
+            for index in np.flatnonzero(~agree).tolist():
+                agree[index] = self._reads_the_same(int(clusters[index]))
             clusters = clusters[~agree]
         if len(clusters):
             at = int(clusters[0]) << geometry.cluster_bits
@@ -158,28 +177,6 @@ class _Comparison:
         place = np.searchsorted(starts, clusters, side="right") - 1
         inside = (place >= 0) & (clusters < ends[np.maximum(place, 0)])
         return ~inside
-
-    def _same_content(
-        self, clusters: I64, old: U64, new: U64, same_bits: NDArray[np.bool_]
-    ) -> NDArray[np.bool_]:
-        """Compare, cluster by cluster, what differing entries hold."""
-        agree = np.zeros(len(clusters), dtype=np.bool_)
-        size = self._geometry.cluster_size
-        zero = np.uint64(OFLAG_ZERO)
-        plain = (
-            ((old | new) & COMPRESSED == 0)
-            & ((old & OFFSETS) != 0)
-            & ((new & OFFSETS) != 0)
-            & ((old & zero) == (new & zero))
-            & same_bits
-        )
-        for index in np.flatnonzero(plain).tolist():
-            one = self._before.image.storage.read(int(old[index] & OFFSETS), size)
-            two = self._after.image.storage.read(int(new[index] & OFFSETS), size)
-            agree[index] = one == two
-        for index in np.flatnonzero(~plain).tolist():
-            agree[index] = self._reads_the_same(int(clusters[index]))
-        return agree
 
     def _reads_the_same(self, cluster: int) -> bool:
         """The guest bytes of one cluster, whatever way it is stored; no backing file is asked."""

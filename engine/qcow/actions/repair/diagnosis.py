@@ -34,9 +34,10 @@ Finder = Callable[[Case, CancelToken | None], list[Remedy]]
 
 def finders() -> tuple[Finder, ...]:
     """Everything that knows a kind of damage, in the order in which it is shown."""
+    from .entries import find_entries
     from .recount import find_recount
 
-    return (find_recount,)
+    return (find_entries, find_recount)
 
 
 def diagnose(
