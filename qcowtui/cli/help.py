@@ -15,19 +15,21 @@ _COLUMN = 28
 _START = (
     ("", "choose an image in this folder, or one opened lately"),
     ("FILE", "open FILE in the app; without a terminal print an overview of it"),
-    ("VERB ...", "ask one thing on the command line"),
+    ("VERB ...", "ask or change one thing on the command line"),
     ("VERB --help", "the options of a verb, with examples"),
     ("--version", "which version this is"),
 )
 _CLOSING = (
-    "Looking never touches: no image is ever written to, and no second file is opened unless you "
-    "ask for it (--follow). Results go to standard output, everything else to standard error."
+    "Looking never touches: no image is written to, and no second file is opened unless you ask "
+    "for it (--follow). A change can be looked at first (--dry-run), becomes live with one write, "
+    "and can be taken back (undo) until its space is given back (reclaim). Results go to standard "
+    "output, everything else to standard error."
 )
 
 
 def main_help() -> list[str]:
     """The lines of ``qcowtui --help``."""
-    lines = [f"{PROGRAM}: look into QEMU disk images", "", "Usage:"]
+    lines = [f"{PROGRAM}: look into QEMU disk images, and change them safely", "", "Usage:"]
     lines += [f"  {f'{PROGRAM} {what}'.ljust(22)}{effect}" for what, effect in _START]
     groups = {title: [registry.load(n) for n in names] for title, names in registry.GROUPS.items()}
     for title, verbs in groups.items():
@@ -56,7 +58,8 @@ def _spelt(option: Option) -> str:
     names = [f"-{option.short}"] if option.short else []
     names += [f"--{option.long}"] if option.long else []
     joint = "=" if option.long else " "
-    return "  " + ", ".join(names) + (joint + option.value if option.value else "")
+    value = joint + option.value if option.value else ""
+    return "  " + ", ".join(names) + (f"[{value}]" if option.optional else value)
 
 
 def verb_help(verb: Verb) -> list[str]:

@@ -11,7 +11,7 @@ from qcow.errors import QcowError
 
 from . import exit_codes, registry
 from .options import CommandError, parse
-from .output import PROGRAM, Output, OutputError, unexpected
+from .output import PROGRAM, Output, OutputError, message_of, unexpected
 from .verb import Verb
 
 _HELP_FLAGS = ("-h", "--help")
@@ -57,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return _end(output, "Interrupted.", exit_codes.INTERRUPTED)
     except QcowError as error:
-        return _end(output, str(error), error.exit_code)
+        return _end(output, message_of(error), error.exit_code)
     except MemoryError:
         return _end(output, "There is not enough memory for this.", exit_codes.ERROR)
     except Exception as error:

@@ -45,13 +45,19 @@ def open_named(path: str, format: str | None, lock: LockMode) -> AnyImage:
     try:
         return open_image(path, format=format, lock=lock)
     except LockedError as error:
-        raise NotOpened(f"Could not open '{safe(path)}': {error}{_who_holds(path)}") from error
+        advice = "With -U it is looked at all the same; what is shown may then be inconsistent."
+        raise not_opened(path, error, *who_holds(path), advice) from error
     except QcowError as error:
-        raise NotOpened(f"Could not open '{safe(path)}': {error}{_hint(path)}") from error
+        raise not_opened(path, error, *_hint(path)) from error
 
 
-def _who_holds(path: str) -> str:
-    """Further lines about who has the image open, as far as that can be seen."""
+def not_opened(path: str, error: QcowError, *further: str) -> NotOpened:
+    """qemu-img's message about why, with ``further`` lines."""
+    return NotOpened("\n".join((f"Could not open '{safe(path)}': {error}", *further)))
+
+
+def who_holds(path: str) -> list[str]:
+    """Lines about who has the image open, as far as that can be seen."""
     from qcow.storage.holders import holders
 
     try:
@@ -65,15 +71,14 @@ def _who_holds(path: str) -> str:
     ]
     if not found and hidden:
         lines.append("Who holds it cannot be seen without the rights to look at other processes.")
-    lines.append("With -U it is looked at all the same; what is shown may then be inconsistent.")
-    return "".join(f"\n{line}" for line in lines)
+    return lines
 
 
-def _hint(path: str) -> str:
+def _hint(path: str) -> list[str]:
     if has_protocol(path.encode("utf-8", "surrogateescape")):
         shown = safe(path.partition(":")[0])
-        return f"\nThis version opens files and block devices only, not '{shown}:' addresses."
-    return ""
+        return [f"This version opens files and block devices only, not '{shown}:' addresses."]
+    return []
 
 
 def require_readable(image: AnyImage) -> None:

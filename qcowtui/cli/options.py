@@ -2,7 +2,8 @@
 
 Options and operands mix freely, ``--`` ends the options, long names may be cut to what is still
 unique, values come as ``--output=json``, ``--output json``, ``-f qcow2`` or ``-fqcow2``, and flags
-bundle (``-pq``).  (argparse differs in several of these, and costs more to load.)
+bundle (``-pq``).  What begins like a negative number is an operand: ``resize FILE -1G``.
+(argparse differs in several of these, and costs more to load.)
 """
 
 from __future__ import annotations
@@ -19,7 +20,11 @@ class CommandError(UsageError):
 
 
 class Option(NamedTuple):
-    """One option of a verb; ``value`` names its value, "" makes it a flag."""
+    """One option of a verb; ``value`` names its value, "" makes it a flag.
+
+    Several words in ``value`` are as many values, each a word of the command line.  With
+    ``optional`` the value is taken in the form ``--long=value`` alone, and is "" without it.
+    """
 
     long: str  # without dashes; "" when there is only the letter
     short: str = ""
@@ -27,6 +32,7 @@ class Option(NamedTuple):
     help: str = ""
     #: A sentence why this version refuses it: qemu-img has it, so it must not be misread.
     refused: str = ""
+    optional: bool = False
 
     @property
     def key(self) -> str:
@@ -116,7 +122,7 @@ class _Parser:
                 break
             if word.startswith("--"):
                 self._read_long(word)
-            elif word.startswith("-") and word != "-":
+            elif word.startswith("-") and not word[1:2].isdigit() and word != "-":
                 self._read_short(word)
             else:
                 operands.append(word)
@@ -133,7 +139,7 @@ class _Parser:
         elif equals:
             self._take(option, value, shown)
         else:
-            self._take(option, self._next(shown), shown)
+            self._take(option, "" if option.optional else self._next(shown), shown)
 
     def _find_long(self, name: str) -> Option:
         if name in self._long:
@@ -155,7 +161,7 @@ class _Parser:
             option = self._short.get(letter)
             if option is None:
                 raise CommandError(f"unrecognized option '{safe(shown)}'")
-            if option.value:
+            if option.value and not option.optional:
                 self._take(option, word[at:] or self._next(shown), shown)
                 return
             self._take(option, "", shown)
@@ -169,7 +175,8 @@ class _Parser:
     def _take(self, option: Option, value: str, shown: str) -> None:
         if option.refused:
             raise UsageError(option.refused)
-        self._given.setdefault(option.key, []).append(value)
+        further = [self._next(shown) for _ in option.value.split()[1:]]
+        self._given.setdefault(option.key, []).extend((value, *further))
 
 
 def wants_json(arguments: Arguments) -> bool:

@@ -126,6 +126,11 @@ def _failed(error: OSError) -> OutputError:
     return OutputError(f"Could not write the results: {error.strerror}.")
 
 
+def message_of(error: QcowError) -> str:
+    """What an error says, with what was noted on its way about work that was done before."""
+    return " ".join((str(error), *getattr(error, "__notes__", ())))
+
+
 def unexpected(error: Exception) -> str:
     """What to say about what should never happen: one sentence, or all with QCOWTUI_DEBUG=1."""
     if os.environ.get("QCOWTUI_DEBUG") == "1":
@@ -135,7 +140,8 @@ def unexpected(error: Exception) -> str:
         return "\n".join(safe(row) for row in text.split("\n"))
     said = safe(str(error), 200)
     what = type(error).__name__ + (f": {said}" if said else "")
+    done = " ".join(getattr(error, "__notes__", ("Nothing was changed.",)))
     return (
-        f"Unexpected failure ({what}). Nothing was changed. Please report it with the output of "
-        "the same command under QCOWTUI_DEBUG=1."
+        f"Unexpected failure ({what}). {done} Please report it with the output of the same "
+        "command under QCOWTUI_DEBUG=1."
     )

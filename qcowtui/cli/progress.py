@@ -1,4 +1,7 @@
-"""Progress of long work: a line on a terminal's stderr, or qemu-img's figures for ``-p``."""
+"""Progress of long work: a line on a terminal's stderr, or qemu-img's figures for ``-p``.
+
+Changes print theirs on stderr: a line on a terminal, lines for a log, or JSON lines for a program.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ from qcow.jobs import Progress, ProgressCallback
 from .output import Output
 
 _WIDTH = 60
+#: Steps of a log's progress lines, in percent.
+_LOGGED = 10
 
 
 @contextmanager
@@ -52,3 +57,34 @@ def qemu_progress(output: Output, *, wanted: bool) -> Iterator[ProgressCallback 
         yield show
     finally:
         output.line()
+
+
+def progress_events(output: Output) -> ProgressCallback:
+    """Each event as one line of JSON on stderr; see docs/json.md, "Changes"."""
+    import json
+
+    def show(progress: Progress) -> None:
+        members = {
+            "event": "progress",
+            "phase": progress.phase,
+            "done": progress.done,
+            "total": progress.total,
+            "unit": progress.unit,
+        }
+        output.diagnostic(json.dumps(members))
+
+    return show
+
+
+def progress_log(output: Output) -> ProgressCallback:
+    """A line of stderr for each phase and every tenth of it."""
+    last = ("", -1)
+
+    def show(progress: Progress) -> None:
+        nonlocal last
+        tenth = int(progress.fraction * 100) // _LOGGED
+        if (progress.phase, tenth) != last:
+            last = (progress.phase, tenth)
+            output.diagnostic(f"{progress.phase} {tenth * _LOGGED} %")
+
+    return show

@@ -17,6 +17,19 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
         "compare",
         "measure",
         "create",
+        "commit",
+        "rebase",
+        "resize",
+    ),
+    "What only qcowtui changes": (
+        "write",
+        "discard",
+        "flatten",
+        "relink",
+        "reclaim",
+        "undo",
+        "redo",
+        "history",
     ),
     "What only qcowtui answers": (
         "space",
@@ -32,7 +45,8 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
 }
 NAMES: Final = tuple(name for names in GROUPS.values() for name in names)
 
-#: Verbs that leave nothing behind: once their words are out, the process may end on the spot.
+#: Verbs with nothing left to be done once their words are out, so that the process may end on the
+#: spot.
 LOOKING: Final = frozenset(
     {
         "info",
@@ -49,6 +63,7 @@ LOOKING: Final = frozenset(
         "diff",
         "read",
         "audit",
+        "history",
     }
 )
 

@@ -203,7 +203,8 @@ class _Taking:
         if not self._allow_network:
             raise EditRefused(
                 f"'{safe(file.name)}' lies on a network file system ({kind}), where a lock may not "
-                "keep out other machines: allow it when no other machine uses the image."
+                "keep out other machines: allow it (--allow-network) when no other machine uses "
+                "the image."
             )
         self._network.append(kind)
 

@@ -1,0 +1,102 @@
+"""A plan and its result, for a person."""
+
+from __future__ import annotations
+
+import shlex
+import textwrap
+
+from qcow.edit.plan import Plan
+from qcow.text import safe
+from qcowtui.views.units import size
+
+_WIDTH = 96
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """What would be done, before it is."""
+    outcome = plan.outcome
+    lines = _wrapped(outcome.summary)
+    if plan.changes_nothing:
+        return [*lines, *_warnings(plan), "There is nothing to change."]
+    for step in outcome.steps:
+        lines += _wrapped(step, "  - ")
+    if outcome.changed_bytes:
+        lines.append(f"Changes {size(outcome.changed_bytes)} of what the guest reads.")
+    written = plan.written + plan.outcome.written_elsewhere
+    if written:
+        lines.append(f"Writes {size(written)}.")
+    lines += [_length(plan, "keeps", "grows", "shrinks"), *_gains(plan)]
+    lines += _warnings(plan)
+    if outcome.loses:
+        lines += _wrapped(f"Loses {_continued(outcome.loses)}")
+    return [*lines, *_wrapped(_undoing(plan))]
+
+
+def result_lines(plan: Plan, path: str, *, undo: bool) -> list[str]:
+    """What was done; ``undo``: a way back was kept."""
+    lines = _wrapped(plan.outcome.summary)
+    if plan.changes_nothing:
+        return [*lines, *_warnings(plan), "There was nothing to change."]
+    lines += _warnings(plan)
+    written = plan.written + plan.outcome.written_elsewhere
+    done = f"Done: wrote {size(written)}." if written else "Done."
+    lines += [f"{done} {_length(plan, 'kept', 'grew', 'shrank')}", *_gains(plan, path)]
+    if not plan.undoable:
+        lines += _wrapped(_undoing(plan))
+    elif undo:
+        back = "redo" if plan.verb == "undo" else "undo"
+        lines.append(f"{back}: {typed('qcowtui', back, path)}")
+    return lines
+
+
+def typed(*words: str) -> str:
+    """A command line that can be typed, made safe to show."""
+    return safe(shlex.join(words), 4096)
+
+
+def _length(plan: Plan, kept: str, grew: str, shrank: str) -> str:
+    before, after = plan.length_before, plan.length_after
+    if before == after:
+        return f"The file {kept} its {size(after)}."
+    how = grew if after > before else shrank
+    if size(before) == size(after):
+        return f"The file {how} by {size(abs(after - before))}."
+    return f"The file {how} from {size(before)} to {size(after)}."
+
+
+def _gains(plan: Plan, path: str = "FILE") -> list[str]:
+    lines = []
+    if plan.freed:
+        reclaim = typed("qcowtui", "reclaim", path)
+        lines.append(f"Frees {size(plan.freed)}; `{reclaim}` gives it back to the host.")
+    if plan.returned:
+        lines.append(f"Gives {size(plan.returned)} back to the host.")
+    return lines
+
+
+def _warnings(plan: Plan) -> list[str]:
+    return [row for text in plan.outcome.warnings for row in _wrapped(f"Warning: {text}")]
+
+
+def _undoing(plan: Plan) -> str:
+    if plan.verb == "undo":
+        return "Redo makes it again, until something else changes the image."
+    if plan.undoable:
+        return "Can be undone until the space is reclaimed or another program writes."
+    return f"Cannot be undone: {_continued(plan.outcome.no_undo)}"
+
+
+def _continued(sentence: str) -> str:
+    """A sentence as the rest of another one."""
+    return sentence[:1].lower() + sentence[1:]
+
+
+def _wrapped(text: str, lead: str = "") -> list[str]:
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent=lead,
+        subsequent_indent=" " * len(lead),
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
