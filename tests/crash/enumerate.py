@@ -63,6 +63,39 @@ def epochs(ops: Iterable[Op]) -> list[list[Op]]:
     return [epoch for epoch in found if epoch]
 
 
+def sectors_of(ops: Iterable[Op], *, most: int) -> list[Op]:
+    """The same operations with writes cut at sector boundaries, any of which may survive alone.
+
+    An epoch of more than ``most`` sectors is cut into larger pieces, about that many.
+    """
+    found: list[Op] = []
+    for epoch in _with_barriers(ops):
+        total = sum(-(-len(op[2]) // SECTOR) for op in epoch if op[0] == "w")
+        step = SECTOR * -(-total // most) if total else SECTOR
+        for op in epoch:
+            if op[0] != "w":
+                found.append(op)
+                continue
+            _, offset, data = op
+            at = 0
+            while at < len(data):
+                stop = min(len(data), at + step - (offset + at) % SECTOR)
+                found.append(("w", offset + at, data[at:stop]))
+                at = stop
+    return found
+
+
+def _with_barriers(ops: Iterable[Op]) -> Iterator[list[Op]]:
+    """The operations up to each barrier, and it."""
+    epoch: list[Op] = []
+    for op in ops:
+        epoch.append(op)
+        if op[0] == "b":
+            yield epoch
+            epoch = []
+    yield epoch
+
+
 def states(
     base: bytes,
     ops: Sequence[Op],

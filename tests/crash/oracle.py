@@ -10,13 +10,14 @@ import hashlib
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
 OFFSET = 0x00FFFFFFFFFFFE00
 COPIED = 1 << 63
 COMPRESSED = 1 << 62
+NOTHING_BELOW: Mapping[bytes, bytes] = {}
 
 
 class Broken(Exception):
@@ -53,12 +54,14 @@ class View(NamedTuple):
 class TinyImage:
     """``file`` as a qcow2 image.  Raises Broken when its roots cannot be read.
 
-    ``backing``: what lies below, flat guest bytes; ``data``: the external data file.
+    ``below``: the flat guest bytes of backing files by their names (none: nothing is below);
+    ``data``: the external data file.
     """
 
-    def __init__(self, file: bytes, backing: bytes = b"", data: bytes = b"") -> None:
+    def __init__(
+        self, file: bytes, below: Mapping[bytes, bytes] = NOTHING_BELOW, data: bytes = b""
+    ) -> None:
         self.file = file
-        self._backing = backing
         self._data = data
         if file[:4] != b"QFI\xfb" or len(file) < 104:
             raise Broken("no header")
@@ -93,6 +96,8 @@ class TinyImage:
         self.extended = bool(self.incompatible & 16)
         self.external = bool(self.incompatible & 4)
         self.extensions = tuple(self._read_extensions())
+        name = file[self.name_at : self.name_at + self.name_length] if self.name_at else b""
+        self._backing = below.get(name, b"")
         self.l1 = self._words(self.l1_at, self.l1_size, "L1 table")
         self.snapshots = list(self._read_snapshots())
         self.bitmaps = list(self._read_bitmaps())
@@ -308,6 +313,18 @@ class TinyImage:
         content = self._contents(self.l1, self.size)[0]
         return View(self.size, content, tuple(seen), backing, bitmaps, extensions, settings)
 
+    def disk(self, number: int | None = None) -> bytes:
+        """The whole guest disk of a snapshot, by its place in the table, or the active one."""
+        l1, size = self.l1, self.size
+        if number is not None:
+            _, _, size, l1_at, l1_size, _, _ = self.snapshots[number]
+            l1 = self._words(l1_at, l1_size, "snapshot L1")
+        disk = bytearray(self._backing[:size].ljust(size, b"\0"))
+        for at, data in self._clusters(l1, size):
+            if at < size:
+                disk[at : at + self.cluster] = data[: size - at]
+        return bytes(disk)
+
     def _bits(self, table: int, size: int) -> str:
         digest = hashlib.blake2b(digest_size=12)
         for word in self._words(table, size, "bitmap table"):
@@ -318,13 +335,24 @@ class TinyImage:
         return digest.hexdigest()
 
     def _contents(self, l1: tuple[int, ...], size: int) -> tuple[str, str]:
-        per = self.cluster // (16 if self.extended else 8)
         disk = {
             at: token
             for at in range(0, min(size, len(self._backing)), self.cluster)
             if (token := _token(self._below(at, size)))
         }
         beyond = []
+        for at, data in self._clusters(l1, size):
+            if at >= size:
+                beyond.append((at, _token(data)))
+            else:
+                disk[at] = _token(data[: size - at] if at + self.cluster > size else data)
+        # Where zeros are read it is all one how they are stored.
+        content = sorted((at, token) for at, token in disk.items() if token)
+        return _digest(repr(content).encode()), _digest(repr(beyond).encode())
+
+    def _clusters(self, l1: tuple[int, ...], size: int) -> Iterator[tuple[int, bytes]]:
+        """(guest offset, content) of every guest cluster that the tables say something about."""
+        per = self.cluster // (16 if self.extended else 8)
         for index, _, words in self._tables(l1):
             for number in range(per):
                 word = words[2 * number] if self.extended else words[number]
@@ -332,14 +360,7 @@ class TinyImage:
                 if not word and not bitmap:
                     continue
                 at = (index * per + number) << self.bits
-                if at >= size:
-                    beyond.append((at, _token(self._cluster(word, bitmap, b""))))
-                    continue
-                data = self._cluster(word, bitmap, self._below(at, size))
-                disk[at] = _token(data[: size - at] if at + self.cluster > size else data)
-        # Where zeros are read it is all one how they are stored.
-        content = sorted((at, token) for at, token in disk.items() if token)
-        return _digest(repr(content).encode()), _digest(repr(beyond).encode())
+                yield at, self._cluster(word, bitmap, self._below(at, size) if at < size else b"")
 
     def _below(self, at: int, size: int) -> bytes:
         return self._backing[at : min(at + self.cluster, size)]

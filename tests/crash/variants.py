@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
 
 from qcowtui.samples.builder import ImageBuilder
 from tests.support.images import noise, pattern
+from tests.support.qemu import create_encrypted, qemu_img, qemu_io, with_key
 
 
 @dataclass(frozen=True)
 class Variant:
-    """``make`` gives the bytes of the image; ``backing``: the flat bytes below it."""
+    """``make`` gives the bytes of the image; ``below``: flat bytes of backing files, by name."""
 
     name: str
     make: Callable[[], bytes]
-    backing: bytes = b""
+    below: Mapping[bytes, bytes] = field(default_factory=dict)
+    #: The external data file as it is before.
+    data: Callable[[], bytes] | None = None
     #: The widest count its refcounts hold.
     most: int = 65535
-    v2: bool = False
+    #: States are large: fewer of them are looked at.
+    large: bool = False
 
 
 def _build(
     bits: int = 9,
     *,
-    clusters: int = 100,
+    clusters: int = 900,
     snapshots: int = 1,
     compressed: bool = True,
     backing: bool = False,
@@ -50,6 +57,9 @@ def _build(
         builder.subclusters(20, noise(20, size), 0x0000FF0F, 0x00F00000)
     else:
         builder.data(20, noise(20, size))
+    # Something in every L2 table.
+    for number in range(40, clusters - 1, 60):
+        builder.data(number, pattern(number, size))
     builder.data(clusters - 1, pattern(clusters, length - ((clusters - 1) << bits)))
     for taken in range(snapshots):
         state = (pattern(900, size), noise(901, size)) if vm_state and taken == 0 else ()
@@ -68,24 +78,67 @@ def _build(
     return builder.build().peek(0, builder.build().length)
 
 
-def _below(clusters: int, size: int) -> bytes:
-    return b"".join(pattern(500 + n, size) if n % 3 else bytes(size) for n in range(clusters))
+def _flat(first: int, clusters: int, size: int) -> bytes:
+    """A raw disk; every third cluster holds nothing."""
+    return b"".join(pattern(first + n, size) if n % 3 else bytes(size) for n in range(clusters))
+
+
+#: What backing files hold: the one that variants name, and others they can be put on.
+BELOW: Mapping[bytes, bytes] = {
+    b"base.raw": _flat(500, 70, 512),
+    b"other.raw": _flat(500, 50, 512) + _flat(550, 70, 512),
+}
+
+
+@lru_cache
+def _external(raw: str) -> tuple[bytes, bytes]:
+    """An image that qemu-img made with an external data file, and that file."""
+    with tempfile.TemporaryDirectory() as folder:
+        where = Path(folder)
+        path = where / "image.qcow2"
+        options = f"cluster_size=512,data_file=data.raw,data_file_raw={raw}"
+        qemu_img("create", "-q", "-f", "qcow2", "-o", options, path.name, "51200", cwd=where)
+        qemu_io(path, *_WRITES, cwd=where)
+        return path.read_bytes(), (where / "data.raw").read_bytes()
+
+
+@lru_cache
+def _encrypted() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "image.qcow2"
+        create_encrypted(path, "409600", "cluster_size=4096")
+        qemu_io(path, *_WRITES, key="luks")
+        qemu_img("snapshot", "-c", "s0", *with_key(path))
+        qemu_io(path, "write -P 99 8192 16k", key="luks")
+        return path.read_bytes()
+
+
+_WRITES = tuple(f"write -P {number} {number * 3584} 1k" for number in range(1, 12))
 
 
 VARIANTS: tuple[Variant, ...] = (
     Variant("v3-512", lambda: _build()),
-    Variant("v2-512", lambda: _build(version=2), v2=True),
+    Variant("v2-512", lambda: _build(version=2)),
     Variant("no-snapshot", lambda: _build(snapshots=0)),
     Variant("three-snapshots", lambda: _build(snapshots=3)),
     Variant("vm-state", lambda: _build(snapshots=2, vm_state=True)),
     Variant("refcount-1", lambda: _build(snapshots=0, compressed=False, refcount_order=0), most=1),
     Variant("refcount-2", lambda: _build(refcount_order=1, compressed=False), most=3),
     Variant("refcount-64", lambda: _build(refcount_order=6)),
-    Variant("zstd", lambda: _build(10, compression="zstd")),
-    Variant("backing", lambda: _build(backing=True), backing=_below(70, 512)),
-    Variant("v2-backing", lambda: _build(version=2, backing=True), _below(120, 512), v2=True),
-    Variant("bitmaps", lambda: _build(10, bitmap=True)),
+    Variant("zstd", lambda: _build(10, clusters=500, compression="zstd")),
+    Variant("backing", lambda: _build(backing=True), BELOW),
+    Variant("v2-backing", lambda: _build(version=2, backing=True), BELOW),
+    Variant("bitmaps", lambda: _build(10, clusters=500, bitmap=True)),
     Variant("4k", lambda: _build(12, clusters=80)),
-    Variant("extended", lambda: _build(14, clusters=70, compressed=False, extended_l2=True)),
-    Variant("64k", lambda: _build(16, clusters=70, snapshots=1, compressed=False, holes=False)),
+    Variant(
+        "extended", lambda: _build(14, clusters=70, compressed=False, extended_l2=True), large=True
+    ),
+    Variant(
+        "64k",
+        lambda: _build(16, clusters=70, snapshots=1, compressed=False, holes=False),
+        large=True,
+    ),
+    Variant("luks", _encrypted, large=True),
+    Variant("external", lambda: _external("off")[0], data=lambda: _external("off")[1]),
+    Variant("external-raw", lambda: _external("on")[0], data=lambda: _external("on")[1]),
 )
