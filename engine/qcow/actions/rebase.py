@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..chain import Chain
 from ..edit.editor import Editor
@@ -19,7 +18,7 @@ from ..edit.guest_data import GuestWriter
 from ..edit.plan import Outcome
 from ..edit.verify import View
 from ..errors import EditRefused
-from ..inspect.diff import diff
+from ..inspect.diff import diff, read_padded
 from ..layout.tables import I64
 from ..text import safe
 from .command_line import command_line
@@ -150,17 +149,20 @@ def _differences(editor: Editor, old: Chain, new: Chain, at: int) -> Iterator[_D
     geometry = editor.image.usable_geometry()
     unit, size = geometry.subcluster_size, editor.image.virtual_size
     step = max(unit, _PIECE)
+    buffers = [np.zeros(step // 8, dtype=np.uint64) for _ in range(2)]
     for start, end in _aligned_ranges(editor, old, new, unit):
         for begin in range(max(start, at), end, step):
             stop = min(begin + step, end)
             editor.step("comparing the bases", begin, size, "bytes")
             length = min(stop, size) - begin
-            one, other = (_units(disk, begin, length, stop - begin) for disk in (old, new))
-            rows, others = (part.reshape(-1, unit // 8) for part in (one, other))
+            one, other = (buffer[: (stop - begin) // 8] for buffer in buffers)
+            read_padded(old, begin, one)
+            read_padded(new, begin, other)
+            rows = one.reshape(-1, unit // 8)
             # 0: the same, 1: differs, 2: differs and is zero in the old chain
-            state = (rows != others).any(axis=1).astype(np.uint8)
+            state = (one != other).reshape(rows.shape).any(axis=1).astype(np.uint8)
             state[(state == 1) & ~rows.any(axis=1)] = 2
-            view = memoryview(one).cast("B")
+            view = one.data.cast("B")
             edges = np.flatnonzero(np.diff(state)) + 1
             for low, high in zip([0, *edges.tolist()], [*edges.tolist(), len(rows)], strict=True):
                 if state[low]:
@@ -184,14 +186,6 @@ def _aligned_ranges(editor: Editor, old: Chain, new: Chain, unit: int) -> Iterat
             held = start, end
     if held is not None:
         yield held
-
-
-def _units(disk: Chain, offset: int, length: int, whole: int) -> NDArray[np.uint64]:
-    """``length`` guest bytes, filled up with zeros to ``whole``."""
-    found: NDArray[np.uint64] = np.zeros(whole // 8, dtype=np.uint64)
-    with memoryview(found).cast("B") as view:
-        disk.read_into(offset, view[:length])
-    return found
 
 
 def _require_same_snapshots(editor: Editor, opened: Chain) -> None:

@@ -131,6 +131,8 @@ def _differing_sectors(
     a: Chain, b: Chain, found: Iterator[Ranges], cancel: CancelToken | None
 ) -> Iterator[Ranges]:
     longest = max(a.virtual_size, b.virtual_size)
+    # Two buffers for all pieces: new ones would cost a page fault for every page.
+    one, other = (np.zeros(PIECE // 8, dtype=np.uint64) for _ in range(2))
     for ranges in _coalesced(found):
         # Runs of a raw file need not end at a sector.
         start = ranges.start & -SECTOR
@@ -143,26 +145,28 @@ def _differing_sectors(
                 if cancel is not None:
                     cancel.check()
                 length = min(PIECE, last - at)
-                yield _sector_runs(at, _padded(a, at, length), _padded(b, at, length))
+                words = length // 8
+                read_padded(a, at, one[:words])
+                read_padded(b, at, other[:words])
+                yield _sector_runs(at, one[:words], other[:words])
 
 
-def _padded(disk: Chain, offset: int, length: int) -> bytearray:
-    """Guest bytes, zeros beyond the end of the disk."""
-    buffer = bytearray(length)
-    present = min(length, disk.virtual_size - offset)
+def read_padded(disk: Chain, offset: int, words: NDArray[np.uint64]) -> None:
+    """Fill ``words`` with the guest bytes from ``offset`` on, zeros beyond the end of the disk."""
+    words[:] = 0
+    present = min(words.nbytes, disk.virtual_size - offset)
     if present > 0:
-        with memoryview(buffer) as view:
+        with words.data.cast("B") as view:
             disk.read_into(offset, view[:present])
-    return buffer
 
 
-def _sector_runs(offset: int, one: bytearray, other: bytearray) -> Ranges:
+def _sector_runs(offset: int, one: NDArray[np.uint64], other: NDArray[np.uint64]) -> Ranges:
     """Runs of different sectors of two buffers of whole sectors that start at guest ``offset``."""
-    if one == other:
+    unequal = one != other
+    if not unequal.any():
         empty = np.zeros(0, dtype=np.int64)
         return Ranges(empty, empty)
-    words = [np.frombuffer(part, dtype=np.uint64).reshape(-1, SECTOR // 8) for part in (one, other)]
-    differs = (words[0] != words[1]).any(axis=1)
+    differs = unequal.reshape(-1, SECTOR // 8).any(axis=1)
     edges = np.flatnonzero(np.diff(differs, prepend=False, append=False))
     start = offset + edges[0::2].astype(np.int64) * SECTOR
     return Ranges(start, offset + edges[1::2].astype(np.int64) * SECTOR - start)
