@@ -126,7 +126,7 @@ def joined(ranges: Sequence[tuple[int, int]]) -> Ranges:
 
 
 def _spelled(ranges: Ranges) -> tuple[str, ...]:
-    return tuple(f"{start}+{length}" for start, length in ranges)
+    return tuple(str(number) for pair in ranges for number in pair)
 
 
 def _edges(ranges: Ranges, size: int, cluster: int) -> tuple[str, ...]:

@@ -56,8 +56,8 @@ class Write:
 
     def command(self, path: str) -> str:
         flags = ("--detect-zeroes",) if self.detect_zeroes else ()
-        place = ("--offset", str(self.offset), "--length", str(self.length))
-        return command_line("write", *place, *flags, path, self.name)
+        length = ("--length", str(self.length))
+        return command_line("write", *length, *flags, path, str(self.offset), self.name)
 
     def describe(self) -> dict[str, Any]:
         return {
