@@ -24,6 +24,8 @@ LIVE: Final = np.uint8(1)
 HELD: Final = np.uint8(2)
 #: Taken by this transaction, which may write it as often as it likes.
 MINE: Final = np.uint8(4)
+#: Free, and kept free by an action that has plans for it: nothing else may take it.
+RESERVED: Final = np.uint8(8)
 
 _WINDOW = 1 << 18
 #: Stretches of adjacent clusters that are this long on average are counted one by one.
@@ -34,8 +36,8 @@ _TOO_MANY = 1 << 62
 class Ledger:
     """Counts after the edit, and marks.  Cluster numbers are host offsets / cluster size.
 
-    ``counts``: int32 (int64 above 16-bit refcounts), ``marks``: uint8 of LIVE, HELD and MINE; both
-    are indexed by host cluster and as long as :attr:`capacity`.
+    ``counts``: int32 (int64 above 16-bit refcounts), ``marks``: uint8 of LIVE, HELD, MINE and
+    RESERVED; both are indexed by host cluster and as long as :attr:`capacity`.
     """
 
     def __init__(self, image: Image, end: int | None = None) -> None:
@@ -139,7 +141,29 @@ class Ledger:
         if change < 0 and not self._loose and int(part.min(initial=0)) < 0:
             raise _negative()
 
+    def move(self, old: I64, new: I64) -> None:
+        """Count at ``new`` what was counted at ``old`` (int64 each, no repeats, ``new`` at 0)."""
+        if len(new):
+            self._reach(int(new.max()) + 1)
+            self.counts[new] = self.counts[old]
+            self.counts[old] = 0
+
     # ---- taking free clusters
+
+    def seek(self, cluster: int) -> None:
+        """Look for free clusters from ``cluster`` on, from now on."""
+        self._next = cluster
+
+    def reserve(self, first: int, stop: int) -> None:
+        """Keep what is free of ``[first, stop)`` from being taken until :meth:`unreserve`."""
+        self._reach(stop)
+        part = self.marks[first:stop]
+        part[part == 0] = RESERVED
+
+    def unreserve(self, first: int, stop: int) -> None:
+        """End :meth:`reserve` for ``[first, stop)``."""
+        self._reach(stop)
+        self.marks[first:stop] &= ~RESERVED
 
     def allocate(self, clusters: int) -> I64:
         """Take free clusters, the lowest first: int64[clusters], ascending.  They count 0 still.

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .editor import Editor
-from .ledger import LIVE
+from .ledger import HELD, LIVE
+from .transaction import Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +33,18 @@ def reclaim(editor: Editor) -> Reclaimed:
     reclaimed again.  Raises EditRefused for an image that must be repaired first, StorageError.
     """
     editor.forget_history("the space it needed was reclaimed")
-    tx = editor.begin()
+    done = give_back(editor, editor.begin())
+    editor.count_returned(done.total)
+    return done
+
+
+def give_back(editor: Editor, tx: Transaction) -> Reclaimed:
+    """The same for what neither the present root nor undo needs, through a transaction begun.
+
+    The history stays as it is, and nothing is counted as returned.
+    """
     size = tx.geometry.cluster_size
-    live = (tx.ledger.marks & LIVE) != 0
+    live = (tx.ledger.marks & (LIVE | HELD)) != 0
     used = np.flatnonzero(live)
     end = (int(used[-1]) + 1 if len(used) else 1) * size
     length = editor.storage.size()
@@ -59,5 +69,4 @@ def reclaim(editor: Editor) -> Reclaimed:
         cut = sum(run for _, run, is_data in tail if is_data)
         tx.guard.truncate(end)
     tx.guard.flush()
-    editor.count_returned(punched + cut)
     return Reclaimed(punched, cut)

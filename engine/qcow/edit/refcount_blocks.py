@@ -48,6 +48,8 @@ class _Writer:
             old = refcount_table(tx.image) & np.uint64(REFCOUNT_TABLE_OFFSET_MASK)
             if order == geometry.refcount_order:
                 changed = self._changed_blocks(old)
+                if tx.move_roots:
+                    changed = np.concatenate((changed, np.flatnonzero(old)))
                 self._table = old
             else:
                 blocks = (old[old != 0] >> np.uint64(geometry.cluster_bits)).astype(np.int64)

@@ -96,11 +96,11 @@ def rewrite_tables(tx: Transaction, offsets: I64, change: Change, followers: Seq
     tx.step("rewriting L2 tables", len(offsets), len(offsets))
     if not old_places:
         return 0
-    _follow(tx, np.concatenate(old_places), np.concatenate(new_places), followers)
+    follow(tx, np.concatenate(old_places), np.concatenate(new_places), followers)
     return sum(map(len, old_places))
 
 
-def _follow(tx: Transaction, old: I64, new: I64, followers: Sequence[U64]) -> None:
+def follow(tx: Transaction, old: I64, new: I64, followers: Sequence[U64]) -> None:
     """Point the L1 entries that named table clusters ``old`` (ascending) at ``new``, and count."""
     if not len(old):
         return

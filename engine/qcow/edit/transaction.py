@@ -80,7 +80,8 @@ class Transaction:
 
     ``l1``: the active L1 table (uint64, native); ``snapshots``: in table order; ``bitmaps``: the
     entries of the bitmap directory; ``header``: change it with :meth:`change_header`.
-    ``settle_all``: whether COPIED may be stale in tables that were not touched.
+    ``settle_all``: whether COPIED may be stale in tables that were not touched.  ``move_roots``:
+    whether everything above the L2 tables and all refcounts go to new places, changed or not.
     """
 
     MINE: Final = MINE
@@ -122,6 +123,7 @@ class Transaction:
         self.bitmaps: list[BitmapEntry] = list(self._bitmaps_before)
         self.tables = GuestTables(self)
         self.settle_all = False
+        self.move_roots = False
         self._snapshots_before = tuple(image.snapshots)
         self._tell = tell or Throttle(None)
         self._cancel = cancel
@@ -206,7 +208,7 @@ class Transaction:
 
     def _place_snapshots(self) -> None:
         for draft in self.snapshots:
-            if not draft.changed:
+            if not (draft.changed or self.move_roots):
                 continue
             entry = draft.entry
             if not draft.is_new:
@@ -215,7 +217,7 @@ class Transaction:
             offset = self.place(encode_u64(l1).data) if len(l1) else 0
             draft.entry = replace(entry, l1_table_offset=offset, l1_size=len(l1))
         entries = tuple(draft.entry for draft in self.snapshots)
-        if entries == self._snapshots_before:
+        if entries == self._snapshots_before and not (entries and self.move_roots):
             return
         if self._snapshots_before:
             self.release(self.image.header.snapshots_offset, self.image.snapshot_table_length)
@@ -231,7 +233,7 @@ class Transaction:
         single = (ledger.counts[clusters] == 1) & (clusters != 0)
         plain = self.l1 & _NOT_COPIED
         self.l1 = np.where(single, plain | np.uint64(OFLAG_COPIED), plain)
-        if np.array_equal(self.l1, self.l1_before):
+        if np.array_equal(self.l1, self.l1_before) and not self.move_roots:
             return
         self.release(header.l1_table_offset, header.l1_size * 8)
         self.change_header(
@@ -240,7 +242,8 @@ class Transaction:
         )
 
     def _place_bitmaps(self) -> None:
-        if tuple(self.bitmaps) == self._bitmaps_before:
+        same = tuple(self.bitmaps) == self._bitmaps_before
+        if same and not (self.bitmaps and self.move_roots):
             return
         old = self.image.bitmap_directory
         if old is not None and self._bitmaps_before:

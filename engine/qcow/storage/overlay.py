@@ -82,7 +82,33 @@ class OverlayStorage(WritableStorage):
         self._lay(offset, length, None, 0)
 
     def copy(self, source: Storage, source_offset: int, offset: int, length: int) -> None:
-        self._lay(offset, length, source, source_offset)
+        if source is not self:
+            self._lay(offset, length, source, source_offset)
+            return
+        # What is laid over the source later must not show in the copy: name where it comes from.
+        end = source_offset + length
+        index = max(0, bisect_right(self._starts, source_offset) - 1)
+        found: list[_Piece] = []
+        at = source_offset
+        while at < end:
+            while index < len(self._pieces) and self._pieces[index].end <= at:
+                index += 1
+            piece = self._pieces[index] if index < len(self._pieces) else None
+            if piece is not None and piece.start <= at:
+                stop = min(piece.end, end)
+                place = piece.at + at - piece.start
+                found.append(_Piece(at, stop, piece.source, place))
+            else:
+                stop = end if piece is None else min(piece.start, end)
+                shown = min(stop, max(at, self._base_end))
+                if shown > at:
+                    found.append(_Piece(at, shown, self._base, at))
+                if stop > shown:
+                    found.append(_Piece(shown, stop, None, 0))
+            at = stop
+        for piece in found:
+            to = offset + piece.start - source_offset
+            self._lay(to, piece.end - piece.start, piece.source, piece.at)
 
     def punch(self, offset: int, length: int) -> None:
         length = min(length, self._size - offset)
@@ -148,7 +174,10 @@ class OverlayStorage(WritableStorage):
             piece = self._pieces[index] if index < len(self._pieces) else None
             if piece is not None and piece.start <= at:
                 stop = min(piece.end, end)
-                yield at, stop - at, piece.source is not None
+                if piece.source is None or isinstance(piece.source, _ScratchReader):
+                    yield at, stop - at, piece.source is not None
+                else:
+                    yield from _shifted(piece, at, stop)
                 at = stop
                 continue
             stop = end if piece is None else min(piece.start, end)
@@ -224,6 +253,18 @@ def _continues(before: _Piece, source: Storage | None, at: int) -> bool:
         isinstance(before.source, _ScratchReader) and isinstance(source, _ScratchReader)
     )
     return same and before.at + (before.end - before.start) == at
+
+
+def _shifted(piece: _Piece, start: int, stop: int) -> Iterator[tuple[int, int, bool]]:
+    """The runs of ``[start, stop)`` of a copied piece: a copy has holes where its source has."""
+    assert piece.source is not None
+    shift = piece.start - piece.at
+    at = start
+    for begin, length, is_data in piece.source.extents(start - shift, stop - start):
+        yield begin + shift, length, is_data
+        at = begin + shift + length
+    if at < stop:
+        yield at, stop - at, False
 
 
 class _ScratchReader(Storage):
