@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 from qcow.edit.plan import Plan
 
@@ -16,12 +17,12 @@ def somebody_to_ask() -> bool:
     return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
 
 
-def confirmed(plan: Plan, output: Output) -> bool:
+def confirmed(plans: Sequence[Plan], output: Output) -> bool:
     """Whether the answer is yes.  What can be undone takes a letter, what cannot a whole word."""
     output.flush()
-    if plan.undoable:
+    if all(plan.undoable for plan in plans):
         return _answer("Go ahead? [y/N] ") in ("y", _WORD)
-    return _answer(f'This cannot be undone. Type "{_WORD}" to go ahead: ') == _WORD
+    return _answer(f'Type "{_WORD}" to go ahead: ') == _WORD
 
 
 def _answer(question: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
@@ -97,35 +97,39 @@ def change(
     path: str,
     arguments: Arguments,
     output: Output,
-    make: Callable[[], Action],
+    make: Callable[[], Sequence[Action]],
     *,
     asks: bool = False,
 ) -> int:
-    """Plan or apply the action that ``make`` gives, and say what was done; the exit code.
+    """Plan or apply the actions that ``make`` gives, and say what was done; the exit code.
 
     ``make`` is called after the options were found right, for what it needs is slow to load.
-    ``asks``: the action may lose data, so that a person at a terminal is asked before.
+    ``asks``: something may be lost, so that a person at a terminal is asked before.
     """
     wishes = _wishes(path, arguments)
-    action = make()
+    actions = make()
     if wishes.dry_run:
-        _report(_planned(path, action, arguments, output, wishes), path, output, wishes)
+        _report(_planned(path, actions, arguments, output, wishes), path, output, wishes)
         return exit_codes.OK
-    planned_on = None
+    planned_on, shown = None, False
     if asks and not wishes.yes:
         from .confirming import confirmed, somebody_to_ask
         from .plan_output import plan_lines
 
         if somebody_to_ask():
-            plan = _planned(path, action, arguments, output, wishes)
-            if plan.outcome.loses and not plan.changes_nothing:
-                output.diagnostic("\n".join(plan_lines(plan)))
-                if not confirmed(plan, output):
+            plans = _planned(path, actions, arguments, output, wishes)
+            if any(plan.outcome.loses and not plan.changes_nothing for plan in plans):
+                shown = True
+                output.diagnostic(
+                    "\n".join(row for plan in plans for row in plan_lines(plan, path))
+                )
+                if not confirmed(plans, output):
                     output.diagnostic("Nothing was changed.")
                     return exit_codes.ERROR
-            planned_on = plan.on
-    plan = _applied(path, action, planned_on, arguments, output, wishes)
-    _report(plan, path, output, wishes, undo=not arguments.has(NO_UNDO.key))
+            planned_on = plans[0].on
+    plans = _applied(path, actions, planned_on, arguments, output, wishes)
+    undo = not arguments.has(NO_UNDO.key)
+    _report(plans, path, output, wishes, shown=shown, undo=undo)
     return exit_codes.OK
 
 
@@ -148,10 +152,10 @@ def _wishes(path: str, arguments: Arguments) -> _Wishes:
 
 
 def _planned(
-    path: str, action: Action, arguments: Arguments, output: Output, wishes: _Wishes
-) -> Plan:
-    """What the action would do.  Nothing is written."""
-    from qcow.edit.apply import plan
+    path: str, actions: Sequence[Action], arguments: Arguments, output: Output, wishes: _Wishes
+) -> list[Plan]:
+    """What the actions would do, one after the other.  Nothing is written."""
+    from qcow.edit.apply import Preview
     from qcow.edit.journal_place import pending
     from qcow.image.image import Image
 
@@ -164,24 +168,26 @@ def _planned(
             raise EditRefused(
                 f"{waiting.what} The next change completes it first; it cannot be planned."
             )
-        return plan(action, image, gate=gate_of(arguments), progress=tell, cancel=cancel)
+        gate = gate_of(arguments)
+        with Preview(image, gate=gate, progress=tell, cancel=cancel) as preview:
+            return [preview.add(action) for action in actions]
 
 
 def _applied(
     path: str,
-    action: Action,
+    actions: Sequence[Action],
     planned_on: ImageMark | None,
     arguments: Arguments,
     output: Output,
     wishes: _Wishes,
-) -> Plan:
+) -> list[Plan]:
     from qcow.edit.apply import open_for_change
 
     with _working(output, wishes) as (tell, cancel):
         try:
             held = open_for_change(
                 path,
-                also=action.writes_below,
+                also=tuple({depth for action in actions for depth in action.writes_below}),
                 gate=gate_of(arguments),
                 allow_network=arguments.has(NETWORK.key),
                 keep_history=not arguments.has(NO_UNDO.key),
@@ -198,22 +204,25 @@ def _applied(
             _tell_about(held, output, wishes)
             if planned_on is not None:
                 held.require(planned_on)
+            done: list[Plan] = []
             try:
-                return held.run(action)
+                for action in actions:
+                    done.append(held.run(action))
             except Exception as error:
-                _explain(error, held.editor.switches, path)
+                if held.editor.switches or any(plan.switches for plan in done):
+                    _explain(error, path)
                 raise
+            return done
 
 
-def _explain(error: Exception, switches: int, path: str) -> None:
+def _explain(error: Exception, path: str) -> None:
     """Let the error tell that a part of the work is done, which nobody would expect."""
-    if switches:
-        from .plan_output import typed
+    from .plan_output import typed
 
-        error.add_note(
-            "A part of the work was done before. The image is complete and sound; "
-            f"`{typed('qcowtui', 'undo', path)}` takes that part back."
-        )
+    error.add_note(
+        "A part of the work was done before. The image is complete and sound; "
+        f"`{typed('qcowtui', 'history', path)}` lists what can be taken back."
+    )
 
 
 @contextmanager
@@ -229,6 +238,11 @@ def _working(
     with cancelled_by_ctrl_c(told) as cancel, _progress(output, wishes) as tell:
         try:
             yield tell, cancel
+        except KeyboardInterrupt as error:
+            raise Interrupted(
+                "Interrupted at once. The image is whole, either as it was or as it was to be: "
+                "`qcowtui history` shows which."
+            ) from error
         except Cancelled as error:
             notes = getattr(error, "__notes__", [])
             raise Interrupted(
@@ -265,17 +279,30 @@ def _tell_about(held: Change, output: Output, wishes: _Wishes) -> None:
         )
 
 
-def _report(plan: Plan, path: str, output: Output, wishes: _Wishes, *, undo: bool = False) -> None:
+def _report(
+    plans: Sequence[Plan],
+    path: str,
+    output: Output,
+    wishes: _Wishes,
+    *,
+    shown: bool = False,
+    undo: bool = False,
+) -> None:
     if wishes.json:
-        from .qemu_json import dumps
+        from .qemu_json import Json, dumps
 
-        output.line(dumps({**plan.to_json(), "applied": not wishes.dry_run}))
+        found: list[Json] = [{**plan.to_json(), "applied": not wishes.dry_run} for plan in plans]
+        output.line(dumps(found[0] if len(found) == 1 else found))
         return
     if wishes.quiet:
         return
     from .plan_output import plan_lines, result_lines
 
+    for plan in plans:
+        if wishes.dry_run:
+            output.lines(plan_lines(plan, path))
+        else:
+            last = plan is plans[-1]
+            output.lines(result_lines(plan, path, shown=shown, undo=undo and last))
     if wishes.dry_run:
-        output.lines([*plan_lines(plan), "Nothing was written (--dry-run)."])
-    else:
-        output.lines(result_lines(plan, path, undo=undo))
+        output.line("Nothing was written (--dry-run).")

@@ -43,9 +43,13 @@ class Option(NamedTuple):
 class Arguments:
     """What was given: ``operands`` in order, and the options."""
 
-    def __init__(self, operands: list[str], given: dict[str, list[str]]) -> None:
+    def __init__(self, operands: list[str], sequence: list[tuple[str, str]]) -> None:
+        """``sequence``: (key, value) of each option in the order given, "" for a flag."""
         self.operands = operands
-        self._given = given
+        self.sequence = sequence
+        self._given: dict[str, list[str]] = {}
+        for key, value in sequence:
+            self._given.setdefault(key, []).append(value)
 
     def has(self, key: str) -> bool:
         return key in self._given
@@ -110,7 +114,7 @@ class _Parser:
         self._at = 0
         self._long = {option.long: option for option in options if option.long}
         self._short = {option.short: option for option in options if option.short}
-        self._given: dict[str, list[str]] = {}
+        self._given: list[tuple[str, str]] = []
 
     def run(self) -> Arguments:
         operands: list[str] = []
@@ -176,7 +180,7 @@ class _Parser:
         if option.refused:
             raise UsageError(option.refused)
         further = [self._next(shown) for _ in option.value.split()[1:]]
-        self._given.setdefault(option.key, []).extend((value, *further))
+        self._given += [(option.key, each) for each in (value, *further)]
 
 
 def wants_json(arguments: Arguments) -> bool:

@@ -12,7 +12,7 @@ from qcowtui.views.units import size
 _WIDTH = 96
 
 
-def plan_lines(plan: Plan) -> list[str]:
+def plan_lines(plan: Plan, path: str) -> list[str]:
     """What would be done, before it is."""
     outcome = plan.outcome
     lines = _wrapped(outcome.summary)
@@ -22,27 +22,23 @@ def plan_lines(plan: Plan) -> list[str]:
         lines += _wrapped(step, "  - ")
     if outcome.changed_bytes:
         lines.append(f"Changes {size(outcome.changed_bytes)} of what the guest reads.")
-    written = plan.written + plan.outcome.written_elsewhere
-    if written:
-        lines.append(f"Writes {size(written)}.")
-    lines += [_length(plan, "keeps", "grows", "shrinks"), *_gains(plan)]
-    lines += _warnings(plan)
+    writes = f"Writes {size(_written(plan))}. " if _written(plan) else ""
+    lines += [f"{writes}{_length(plan, 'keeps', 'grows', 'shrinks')}", *_gains(plan, path)]
+    lines += [*_warnings(plan), *_wrapped(_undoing(plan))]
     if outcome.loses:
         lines += _wrapped(f"Loses {_continued(outcome.loses)}")
-    return [*lines, *_wrapped(_undoing(plan))]
+    return lines
 
 
-def result_lines(plan: Plan, path: str, *, undo: bool) -> list[str]:
-    """What was done; ``undo``: a way back was kept."""
-    lines = _wrapped(plan.outcome.summary)
+def result_lines(plan: Plan, path: str, *, shown: bool, undo: bool) -> list[str]:
+    """What was done; ``shown``: the plan was before.  ``undo``: a way back was kept."""
+    lines = [] if shown else [*_wrapped(plan.outcome.summary), *_warnings(plan)]
     if plan.changes_nothing:
-        return [*lines, *_warnings(plan), "There was nothing to change."]
-    lines += _warnings(plan)
-    written = plan.written + plan.outcome.written_elsewhere
-    done = f"Done: wrote {size(written)}." if written else "Done."
+        return [*lines, "There was nothing to change."]
+    done = f"Done: wrote {size(_written(plan))}." if _written(plan) else "Done."
     lines += [f"{done} {_length(plan, 'kept', 'grew', 'shrank')}", *_gains(plan, path)]
     if not plan.undoable:
-        lines += _wrapped(_undoing(plan))
+        lines += [] if shown else _wrapped(_undoing(plan))
     elif undo:
         back = "redo" if plan.verb == "undo" else "undo"
         lines.append(f"{back}: {typed('qcowtui', back, path)}")
@@ -52,6 +48,10 @@ def result_lines(plan: Plan, path: str, *, undo: bool) -> list[str]:
 def typed(*words: str) -> str:
     """A command line that can be typed, made safe to show."""
     return safe(shlex.join(words), 4096)
+
+
+def _written(plan: Plan) -> int:
+    return plan.written + plan.outcome.written_elsewhere
 
 
 def _length(plan: Plan, kept: str, grew: str, shrank: str) -> str:
@@ -64,7 +64,7 @@ def _length(plan: Plan, kept: str, grew: str, shrank: str) -> str:
     return f"The file {how} from {size(before)} to {size(after)}."
 
 
-def _gains(plan: Plan, path: str = "FILE") -> list[str]:
+def _gains(plan: Plan, path: str) -> list[str]:
     lines = []
     if plan.freed:
         reclaim = typed("qcowtui", "reclaim", path)

@@ -20,6 +20,8 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
         "commit",
         "rebase",
         "resize",
+        "amend",
+        "bitmap",
     ),
     "What only qcowtui changes": (
         "write",

@@ -174,9 +174,10 @@ class SnapshotDelete:
         tx.settle_all = True
         editor.commit(tx)
         names = ", ".join(f'"{safe(snapshot.name)}"' for snapshot in chosen)
+        left = len(tx.snapshots)
         many = "snapshots" if len(chosen) > 1 else "snapshot"
         return Outcome(
-            summary=f"Deletes {many} {names}; keeps {len(tx.snapshots)} other(s).",
+            summary=f"Deletes {many} {names}; keeps {left} {'other' if left == 1 else 'others'}.",
             steps=(
                 "Takes the entry from the snapshot table.",
                 "Counts one reference less for everything it reached.",

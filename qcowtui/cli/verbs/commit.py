@@ -40,15 +40,17 @@ def run(arguments: Arguments, output: Output) -> int:
         raise CommandError("-b and --depth are two ways to say the same")
     depth = parse_size(arguments.get(_DEPTH.key) or "1", "depth", low=1)
 
-    def make() -> Action:
+    def make() -> list[Action]:
         from qcow.actions.commit import Commit
 
         name = arguments.get(_BASE.key)
-        return Commit(
-            base=depth if name is None else _depth_of(path, name, arguments),
-            drop=arguments.has(_DROP.key) or name is not None,
-            allow_dependents=arguments.has(_DEPENDENTS.key),
-        )
+        return [
+            Commit(
+                base=depth if name is None else _depth_of(path, name, arguments),
+                drop=arguments.has(_DROP.key) or name is not None,
+                allow_dependents=arguments.has(_DEPENDENTS.key),
+            )
+        ]
 
     return change(path, arguments, output, make, asks=True)
 

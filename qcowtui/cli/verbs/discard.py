@@ -32,12 +32,12 @@ def run(arguments: Arguments, output: Output) -> int:
         for start, length in zip(places[::2], places[1::2], strict=True)
     )
 
-    def make() -> Action:
+    def make() -> list[Action]:
         from qcow.actions.discard import Discard, Zero
 
         if zero:
-            return Zero(ranges, arguments.has(_KEEP.key))
-        return Discard(ranges, arguments.has(_REVEAL.key))
+            return [Zero(ranges, arguments.has(_KEEP.key))]
+        return [Discard(ranges, arguments.has(_REVEAL.key))]
 
     return change(path, arguments, output, make, asks=True)
 

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def run(arguments: Arguments, output: Output) -> int:
-    def make() -> Action:
+    def make() -> list[Action]:
         from qcow.actions.flatten import Flatten
 
-        return Flatten(keep_snapshots=not arguments.has(CHANGE_SNAPSHOTS.key))
+        return [Flatten(keep_snapshots=not arguments.has(CHANGE_SNAPSHOTS.key))]
 
     return change(one_operand(arguments), arguments, output, make)
 

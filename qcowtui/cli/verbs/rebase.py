@@ -39,14 +39,14 @@ def run(arguments: Arguments, output: Output) -> int:
         raise UsageError(f"Invalid format name: '{safe(format)}'")
     backing = arguments.get(BACKING.key) or None
 
-    def make() -> Action:
+    def make() -> list[Action]:
         if unsafe:
             from qcow.actions.relink import Relink
 
-            return Relink(backing, format, force=True)
+            return [Relink(backing, format, force=True)]
         from qcow.actions.rebase import Rebase
 
-        return Rebase(backing, format, keep_snapshots=not arguments.has(CHANGE_SNAPSHOTS.key))
+        return [Rebase(backing, format, keep_snapshots=not arguments.has(CHANGE_SNAPSHOTS.key))]
 
     return change(path, arguments, output, make, asks=unsafe)
 

@@ -17,10 +17,10 @@ def run(arguments: Arguments, output: Output) -> int:
     return change(one_operand(arguments), arguments, output, _make, asks=True)
 
 
-def _make() -> Action:
+def _make() -> list[Action]:
     from qcow.actions.history import Reclaim
 
-    return Reclaim()
+    return [Reclaim()]
 
 
 VERB = Verb(

@@ -20,14 +20,16 @@ def run(arguments: Arguments, output: Output) -> int:
     if not arguments.has(BACKING.key):
         raise CommandError("Must specify backing file (-b)")
 
-    def make() -> Action:
+    def make() -> list[Action]:
         from qcow.actions.relink import Relink
 
-        return Relink(
-            arguments.get(BACKING.key) or None,
-            arguments.get(BACKING_FORMAT.key),
-            arguments.has(_FORCE.key),
-        )
+        return [
+            Relink(
+                arguments.get(BACKING.key) or None,
+                arguments.get(BACKING_FORMAT.key),
+                arguments.has(_FORCE.key),
+            )
+        ]
 
     return change(path, arguments, output, make)
 

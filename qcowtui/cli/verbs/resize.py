@@ -38,15 +38,17 @@ def run(arguments: Arguments, output: Output) -> int:
     sign = text[:1] if text[:1] in ("+", "-") else ""
     number = parse_size(text.removeprefix(sign), "image size")
 
-    def make() -> Action:
+    def make() -> list[Action]:
         from qcow.actions.resize import Resize
 
-        return Resize(
-            _size(path, arguments, sign, number),
-            shrink=arguments.has(_SHRINK.key),
-            preallocation=cast("Preallocation", mode),
-            force=arguments.has(_FORCE.key),
-        )
+        return [
+            Resize(
+                _size(path, arguments, sign, number),
+                shrink=arguments.has(_SHRINK.key),
+                preallocation=cast("Preallocation", mode),
+                force=arguments.has(_FORCE.key),
+            )
+        ]
 
     return change(path, arguments, output, make, asks=arguments.has(_SHRINK.key))
 

@@ -55,7 +55,7 @@ def run(arguments: Arguments, output: Output) -> int:
         raise CommandError("Only one snapshot can be renamed at a time")
     keep_as = _keep_as(arguments, values[0]) if chosen is _APPLY else None
 
-    def make() -> Action:
+    def make() -> list[Action]:
         from qcow.actions.snapshot import (
             SnapshotApply,
             SnapshotCreate,
@@ -64,12 +64,12 @@ def run(arguments: Arguments, output: Output) -> int:
         )
 
         if chosen is _CREATE:
-            return SnapshotCreate(values[0], more=tuple(values[1:]))
+            return [SnapshotCreate(values[0], more=tuple(values[1:]))]
         if chosen is _APPLY:
-            return SnapshotApply(values[0], keep_as)
+            return [SnapshotApply(values[0], keep_as)]
         if chosen is _DELETE:
-            return SnapshotDelete(tuple(values))
-        return SnapshotRename(values[0], values[1])
+            return [SnapshotDelete(tuple(values))]
+        return [SnapshotRename(values[0], values[1])]
 
     return change(path, arguments, output, make, asks=chosen in (_DELETE, _APPLY))
 

@@ -55,13 +55,19 @@ def run(arguments: Arguments, output: Output) -> int:
     limit = None if given is None else parse_size(given, "length")
     with ExitStack() as held:
 
-        def make() -> Action:
+        def make() -> list[Action]:
             from qcow.actions.write import Write
 
             source, length = _source(name, limit, held)
-            return Write(
-                offset, length, _FileSource(source), name, detect_zeroes=arguments.has(_ZEROES.key)
-            )
+            return [
+                Write(
+                    offset,
+                    length,
+                    _FileSource(source),
+                    name,
+                    detect_zeroes=arguments.has(_ZEROES.key),
+                )
+            ]
 
         return change(path, arguments, output, make, asks=True)
 
