@@ -24,7 +24,7 @@ from .enumerate import apply as carry_out
 from .oracle import TinyImage, Verdict, View
 from .variants import BELOW, Variant
 
-#: What stands between the action and the bytes, besides what records.
+#: What stands between the action and the storage that records.
 Wrap = Callable[[WritableStorage], WritableStorage]
 
 
@@ -143,13 +143,13 @@ def act(
     base = variant.make() if base is None else base
     order: list[tuple[int, Op]] = []
     memory = WritableMemory(base)
-    storage = RecordingStorage(wrap(memory), shared=order, file=0)
+    storage = RecordingStorage(memory, shared=order, file=0)
     if data is None:
         data = b"" if variant.data is None else variant.data()
     beside = None
     if variant.data is not None:
         beside = RecordingStorage(WritableMemory(data), shared=order, file=1)
-    with editor_over(storage, variant, data=beside) as editor:
+    with editor_over(wrap(storage), variant, data=beside) as editor:
         for action in actions:
             editor.start_count()
             action.run(editor)

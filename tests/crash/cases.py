@@ -28,7 +28,7 @@ from qcow.actions.write import BytesSource, Write
 from qcow.edit.apply import Action
 from tests.support.images import noise
 
-from .acting import Acted, State, act
+from .acting import Acted, State, Wrap, act
 from .oracle import TinyImage
 from .variants import BELOW, VARIANTS, Variant
 
@@ -49,7 +49,12 @@ class Case(NamedTuple):
     smaller: tuple[tuple[str, int], ...] = ()
     in_place: bool = False
 
-    def act(self, state: State | None = None, actions: Sequence[Action] = ()) -> Acted:
+    def act(
+        self,
+        state: State | None = None,
+        actions: Sequence[Action] = (),
+        wrap: Wrap = lambda storage: storage,
+    ) -> Acted:
         """Run ``actions``, or else those of the case, on what a crash left, or else the variant."""
         with ExitStack() as held:
             for name, value in self.smaller:
@@ -60,6 +65,7 @@ class Case(NamedTuple):
                 None if state is None else state.file,
                 None if state is None else state.data,
                 in_place=self.in_place,
+                wrap=wrap,
             )
 
 
@@ -194,3 +200,9 @@ def cases_of(variant: Variant) -> Iterator[Case]:
 def all_cases() -> Iterator[Case]:
     for variant in VARIANTS:
         yield from cases_of(variant)
+
+
+def case_of(name: str, variant: str) -> Case:
+    """The one that is called so."""
+    found = next(one for one in VARIANTS if one.name == variant)
+    return next(case for case in cases_of(found) if case.name == name)

@@ -191,6 +191,9 @@ class TinyImage:
 
         if self.incompatible & 3:
             errors.append("marked dirty or corrupt")
+        span = self.cluster * self.cluster // (16 if self.extended else 8)
+        if self.l1_size * span < self.size:
+            errors.append("the L1 table is too small")
         claim(0, self.cluster, "the header")
         claim(self.l1_at, self.l1_size * 8, "the L1 table")
         claim(self.table_at, self.table_clusters << self.bits, "the refcount table")
