@@ -90,7 +90,7 @@ class SnapshotApply:
     writes_below: tuple[int, ...] = ()
 
     def command(self, path: str) -> str:
-        keep = () if self.keep_as is None else ("--keep-as", self.keep_as)
+        keep = ("--discard-current",) if self.keep_as is None else ("--keep-as", self.keep_as)
         return command_line("snapshot", "-a", self.key, *keep, path)
 
     def describe(self) -> dict[str, Any]:
