@@ -27,7 +27,8 @@ def _text(_key: str, value: str) -> str:
     return value
 
 
-def _size(key: str, value: str) -> int:
+def size_option(key: str, value: str) -> int:
+    """A size as QEMU reads that of an option.  Raises UsageError."""
     number = size_value(value)
     if number is None or number > _UINT64_MAX:
         raise UsageError(
@@ -52,7 +53,7 @@ def _switch(key: str, value: str) -> bool:
 
 _STR, _SIZE, _NUM, _BOOL = (
     ("str", _text),
-    ("size", _size),
+    ("size", size_option),
     ("num", _number),
     ("bool (on/off)", _switch),
 )

@@ -24,3 +24,13 @@ def as_text(*args: str | Path, code: int = 0) -> str:
     ended = qcowtui(*args)
     assert (ended.code, ended.stderr) == (code, b"")
     return ended.stdout.decode()
+
+
+def everything_in(*folders: Path) -> dict[str, bytes]:
+    """Every file below ``folders`` with its bytes: what nobody may have touched."""
+    return {
+        str(path): path.read_bytes()
+        for folder in folders
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }

@@ -9,6 +9,14 @@ import pytest
 from tests.support.images import pattern, small_builder, small_image
 
 
+@pytest.fixture(autouse=True)
+def state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the histories of this test are kept: ``qcowtui`` in a folder of its own."""
+    home = tmp_path_factory.mktemp("state")
+    monkeypatch.setenv("XDG_STATE_HOME", str(home))
+    return home
+
+
 @pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bit of everything and one snapshot, ``first``; never to be written."""

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, cast
 from qcow.errors import EditRefused, UsageError
 from qcow.text import safe
 
+from ..create_options import size_option
 from ..editing import EDITING, EXITS, change
 from ..opening import opened
 from ..options import Arguments, CommandError, Option
 from ..output import Output
-from ..qemu_size import parse_size
 from ..verb import Verb
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def run(arguments: Arguments, output: Output) -> int:
     if mode not in _MODES:
         raise UsageError(f"Invalid preallocation mode '{safe(mode)}'")
     sign = text[:1] if text[:1] in ("+", "-") else ""
-    number = parse_size(text.removeprefix(sign), "image size")
+    number = size_option("size", text.removeprefix(sign))
 
     def make() -> list[Action]:
         from qcow.actions.resize import Resize
