@@ -75,7 +75,7 @@ class Resize:
         snapshots = bool(editor.image.snapshots)
         tx = editor.begin()
         writer = GuestWriter(editor, tx, self.size)
-        grow(editor, tx, writer, self.size, self.preallocation)
+        dropped = grow(editor, tx, writer, self.size, self.preallocation)
         writer.flush()
         editor.commit(
             tx, [View(None, None, changed=_between(old, self.size)), *tx.kept_snapshots()]
@@ -87,6 +87,9 @@ class Resize:
             summary=_summary(old, self.size, snapshots),
             steps=tuple(steps),
             changed=_added(old, self.size),
+            no_undo="What the external data file held behind the old end is dropped."
+            if dropped
+            else "",
             facts={"size-before": old, "size-after": self.size, **facts(writer)},
         )
 

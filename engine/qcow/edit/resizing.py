@@ -59,18 +59,23 @@ def grow(
     writer: GuestWriter,
     size: int,
     preallocation: Preallocation = "off",
-) -> None:
+) -> bool:
     """Make the disk ``size`` bytes long; the new area reads as zeros.
 
-    ``writer`` was made with this ``size`` and can write all of it afterwards.  Raises as
+    ``writer`` was made with this ``size`` and can write all of it afterwards.  True when bytes of
+    an external data file behind the old end were dropped, which no undo brings back.  Raises as
     :func:`require_size`, and EditRefused where version 2 cannot hide a longer backing file.
     """
     require_size(tx, size)
     old = tx.image.virtual_size
     _resize_structures(tx, size)
+    dropped = False
     if size > old:
-        _Growth(editor, tx, writer, old, size).run(preallocation)
+        growth = _Growth(editor, tx, writer, old, size)
+        growth.run(preallocation)
+        dropped = growth.dropped
     writer.old.end = size
+    return dropped
 
 
 def shrink(tx: Transaction, writer: GuestWriter, size: int) -> None:
@@ -120,6 +125,7 @@ class _Growth:
         self._old, self._new = old, new
         self._bits = tx.geometry.cluster_bits
         self._external = tx.image.header.has_data_file
+        self.dropped = False
         # As QEMU: only a backing file that reaches into the new area would show there.
         self._hide = writer.old.has_backing and editor.chain().at_layer(1).virtual_size > old
 
@@ -239,6 +245,8 @@ class _Growth:
     def _extend_data_file(self, mode: Preallocation) -> None:
         """The data file has the length of the disk; what it held behind the old end is dropped."""
         file = self._editor.data_file
+        found = file or self._editor.chain().layers[0].data_file
+        self.dropped = found is not None and found.size() > self._old
         if self._editor.dry:
             return
         if file is None:
