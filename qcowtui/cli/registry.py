@@ -24,6 +24,7 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
         "bitmap",
     ),
     "What only qcowtui changes": (
+        "compact",
         "write",
         "discard",
         "flatten",

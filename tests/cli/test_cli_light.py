@@ -59,6 +59,14 @@ def test_what_needs_no_image_is_light_too(argv: tuple[str, ...]) -> None:
     assert modules.isdisjoint(HEAVY)
 
 
+@pytest.mark.parametrize("verb", registry.NAMES)
+def test_no_verb_is_slow_to_complain(verb: str) -> None:
+    """Reading the command line loads none of what the work needs."""
+    code, modules = _loaded(verb, "--output=xml", "a")
+    assert code == 1
+    assert modules.isdisjoint(HEAVY)
+
+
 @pytest.mark.parametrize("verb", ["map", "check", "space", "clusters", "read", "fragmentation"])
 def test_no_verb_loads_the_app(verb: str, small: Path) -> None:
     _, modules = _loaded(verb, small)

@@ -36,6 +36,7 @@ VERBS = {
     "flatten": ["flatten", "{}"],
     "amend": ["amend", "-o", "refcount_bits=64", "{}"],
     "bitmap": ["bitmap", "--add", "{}", "b"],
+    "compact": ["compact", "{}"],
     "undo": ["undo", "{}"],
     "redo": ["redo", "{}"],
     "reclaim": ["reclaim", "{}"],

@@ -38,6 +38,7 @@ EDITS = {
     "rebase": ["rebase", "-b", "", "--change-snapshots", "top.qcow2"],
     "rebase -u": ["rebase", "-u", "-b", "other.qcow2", "-F", "qcow2", "top.qcow2"],
     "relink": ["relink", "-b", "copy.qcow2", "-F", "qcow2", "top.qcow2"],
+    "compact --no-reclaim": ["compact", "--zeroes", "--no-reclaim", "top.qcow2"],
     "commit": ["commit", "--allow-dependents", "top.qcow2"],
 }
 #: Members of each plan; docs/json.md describes them.
@@ -142,6 +143,23 @@ def test_reclaim_gives_back_and_ends_undo(folder: Path, state: Path) -> None:
     assert image.stat().st_size == done["file-length-after"] < done["file-length-before"]
     assert b"the space it needed was reclaimed" in qcowtui("redo", image).stderr
     assert_sound(image)
+
+
+def test_compact_shortens_and_keeps_every_byte(folder: Path, state: Path) -> None:
+    image = folder / "top.qcow2"
+    as_text("write", "-l", "1M", image, "0", "/dev/urandom")
+    as_text("snapshot", "-c", "full", image)
+    as_text("discard", image, "0", "512k")
+    as_text("snapshot", "-d", "full", image)
+    disk, before = contents(image), everything_in(folder, state)
+    planned = as_json("compact", "--zeroes", "--dry-run", image)
+    assert everything_in(folder, state) == before
+    done = as_json("compact", "--zeroes", image)
+    assert done["saved-length"] == planned["saved-length"] > 1 << 19
+    assert image.stat().st_size == done["file-length-after"]
+    assert contents(image) == disk
+    assert_sound(image)
+    assert not as_json("history", image)["undo"]
 
 
 @pytest.mark.parametrize("verb", ["undo", "redo"])
