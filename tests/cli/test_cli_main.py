@@ -145,6 +145,8 @@ NEEDED = {
     "resize": ("1M",),
     "rebase": ("-b", "base", "-F", "raw"),
     "relink": ("-b", "base", "-F", "raw"),
+    "amend": ("-o", "compat=1.1"),
+    "bitmap": ("name", "--add"),
 }
 
 

@@ -78,7 +78,7 @@ def run(arguments: Arguments, output: Output) -> int:
 VERB = Verb(
     "bitmap",
     "add, remove, clear, switch and merge dirty bitmaps",
-    "[--add | --remove | --clear | --enable | --disable | --merge SOURCE] ... FILE BITMAP",
+    "ACTION ... FILE BITMAP",
     (*_ACTIONS, _GRANULARITY, _SOURCE, _SOURCE_FORMAT, *EDITING),
     run,
     (
