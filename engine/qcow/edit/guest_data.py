@@ -63,6 +63,7 @@ class GuestWriter:
         self.size = tx.image.virtual_size if size is None else size
         self.old = OldContent(editor)
         self.touched: list[tuple[int, int]] = []
+        self._buffer = np.zeros(0, dtype=np.uint8)
         self._external = IdentityFile(editor, self.size) if tx.image.header.has_data_file else None
 
     # ---- what a caller does
@@ -207,7 +208,7 @@ class GuestWriter:
             )
             data = None
             if detect or not self._editor.dry:
-                data = memoryview(bytearray(count << self._bits))
+                data = self._zeroed(count << self._bits)
                 fill(at << self._bits, data[: self.size - (at << self._bits)])
             empty: NDArray[np.bool_] = np.zeros(count, dtype=np.bool_)
             if detect and data is not None and self._can_say_zero():
@@ -220,6 +221,14 @@ class GuestWriter:
                     self._map_zero(at + low, high - low)
                 else:
                     self._store(at + low, high - low, part)
+
+    def _zeroed(self, length: int) -> memoryview:
+        """A buffer of zeros, always the same one: new memory costs more than what is put there."""
+        if len(self._buffer) < length:
+            self._buffer = np.zeros(length, dtype=np.uint8)
+        part = self._buffer[:length]
+        part.fill(0)
+        return part.data
 
     def _can_say_zero(self) -> bool:
         return self._geometry.version >= 3 or not self.old.has_backing
