@@ -63,6 +63,13 @@ class Storage(Protocol):
         A block device occupies 0, as qemu-img prints.
         """
 
+    def room(self) -> int | None:
+        """Bytes this process could still allocate on the file system; None when unknown.
+
+        A block device has no more than it has: None.
+        """
+        return None
+
     def identity(self) -> tuple[int, int] | None:
         """``(st_dev, st_ino)``: equal for two names of one file; None when it is no file."""
 

@@ -203,6 +203,16 @@ class LocalFile(Storage):
     def allocated_bytes(self) -> int | None:
         return self._status().st_blocks * 512
 
+    def room(self) -> int | None:
+        if self.is_device:
+            return None
+        try:
+            found = os.fstatvfs(self._fd)
+        except OSError as error:
+            raise self._failed("find the free space", error) from error
+        blocks = found.f_bavail if os.geteuid() else found.f_bfree
+        return blocks * found.f_frsize
+
     def identity(self) -> tuple[int, int]:
         return self._identity
 

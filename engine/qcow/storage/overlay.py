@@ -193,6 +193,9 @@ class OverlayStorage(WritableStorage):
     def allocated_bytes(self) -> int | None:
         return None
 
+    def room(self) -> int | None:
+        return self._base.room()
+
     def identity(self) -> tuple[int, int] | None:
         return self._base.identity()
 

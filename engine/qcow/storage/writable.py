@@ -136,17 +136,6 @@ class WritableFile(LocalFile, WritableStorage):
         except OSError as error:
             raise self._error("set the time", error) from error
 
-    def room(self) -> int | None:
-        """Bytes this process may still allocate on the file system; None for a device."""
-        if self.is_device:
-            return None
-        try:
-            found = os.fstatvfs(self._fd)
-        except OSError as error:
-            raise self._error("find the free space", error) from error
-        blocks = found.f_bavail if os.geteuid() else found.f_bfree
-        return blocks * found.f_frsize
-
     def __repr__(self) -> str:
         return f"<WritableFile '{safe(self.name)}'>"
 
