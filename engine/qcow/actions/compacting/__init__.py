@@ -1,0 +1,1 @@
+"""Compaction in place: where everything shall lie, and getting it there in complete steps."""
