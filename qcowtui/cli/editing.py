@@ -233,7 +233,10 @@ def _working(
 
     def told() -> None:
         if not wishes.quiet:
-            output.diagnostic("\nStopping where nothing is half done; Ctrl-C again ends at once.")
+            below = "\n" if output.errors_to_terminal else ""  # the line with ^C in it
+            output.diagnostic(
+                f"{below}Stopping where nothing is half done; Ctrl-C again ends at once."
+            )
 
     with cancelled_by_ctrl_c(told) as cancel, _progress(output, wishes) as tell:
         try:

@@ -66,7 +66,7 @@ def _length(plan: Plan, kept: str, grew: str, shrank: str) -> str:
 
 def _gains(plan: Plan, path: str) -> list[str]:
     lines = []
-    if plan.freed:
+    if plan.freed and not plan.returned:
         reclaim = typed("qcowtui", "reclaim", path)
         lines.append(f"Frees {size(plan.freed)}; `{reclaim}` gives it back to the host.")
     if plan.returned:

@@ -325,3 +325,13 @@ class TestInterrupted:
         assert ended.code == 130
         assert b"Interrupted at once. The image is whole" in ended.stderr
         assert_sound(image)
+
+
+def test_a_plan_beside_an_unfinished_change(image: Path) -> None:
+    """Its journal may have half of the header in it, so that no plan would be true."""
+    image.with_name(image.name + ".qcowtui-journal").write_bytes(b"not yet read")
+    before = everything_in(image.parent)
+    ended = qcowtui("snapshot", "-c", "x", "--dry-run", image)
+    assert (ended.code, ended.stdout) == (1, b"")
+    assert b"A change of this image was not finished" in ended.stderr
+    assert everything_in(image.parent) == before
