@@ -16,6 +16,7 @@ from ..layout.constants import OFLAG_ZERO, SUBCLUSTERS
 from ..layout.tables import I64, OFFSETS, U64, compressed_fields
 from ..storage.base import Storage
 from .counting import COMPRESSED, COPIED
+from .zero_content import hold_zeros
 
 #: Bytes read at a time from each of the two images.
 _WINDOW = 1 << 20
@@ -101,6 +102,10 @@ class MovedContent:
         gone = data & (zeroed | (~wanted & self._zeroed_reads_zero))
         if not self._encrypted:
             agree[gone] = self._are_zero(self._clusters(old[gone]))
+            filled = (zero | (~there & absent)) & wanted & ~zeroed
+            agree[filled] = hold_zeros(
+                self._after, self._clusters(new[filled]), self._geometry.cluster_bits
+            )
         return agree
 
     def _same_subclusters(self, old: U64, new: U64, old_bits: U64, new_bits: U64) -> Bools:
