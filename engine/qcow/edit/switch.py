@@ -39,7 +39,7 @@ def write_switch(
     """Make the change live and durable.  ``command`` is told when a crash interrupts the journal.
 
     Raises ChangedError when the live bytes are not those the change was prepared on,
-    IndeterminateError when the switch was written and its flush failed.
+    IndeterminateError when the switch was written, or some of it, and that or its flush failed.
     """
     if len(patches) != 1 or patches[0].end > SECTOR:
         with _undisturbed():
@@ -49,7 +49,15 @@ def write_switch(
     if storage.read(patch.offset, len(patch.before)) != patch.before:
         raise _changed()
     with _undisturbed():
-        storage.write(patch.offset, patch.after)
+        try:
+            storage.write(patch.offset, patch.after)
+        except StorageError as error:
+            if storage.read(patch.offset, len(patch.before)) == patch.before:
+                raise
+            raise IndeterminateError(
+                "The system stopped in the middle of writing the change's one sector. The image is "
+                f"the old one or the new one: open it again and check it. ({error})"
+            ) from error
         try:
             storage.flush()
         except StorageError as error:
