@@ -13,8 +13,8 @@ from ..errors import ChangedError, EditRefused
 from ..formats.raw import RawImage
 from ..image.image import Image
 from ..jobs import CancelToken, ProgressCallback
+from ..opening import AnyImage
 from ..opening import open as open_image
-from ..opening import open_storage
 from ..storage.gate import Gate, Policy
 from ..storage.local import LocalFile
 from ..storage.locks import LockMode
@@ -28,6 +28,7 @@ from .journal_switch import Outcome as Recovered
 from .journal_switch import RecoveryResult, recover, switch_through_journal
 from .locking import LockReport, WriteAccess, lock_for_writing
 from .lower import Lower
+from .mending import Mending
 from .patch import Patch
 from .plan import ImageMark, Outcome, Plan
 
@@ -60,18 +61,28 @@ class Preview(Closing):
 
     def __init__(
         self,
-        image: Image,
+        image: AnyImage,
         *,
+        mending: Mending | None = None,
         gate: Gate | None = None,
         progress: ProgressCallback | None = None,
         cancel: CancelToken | None = None,
     ) -> None:
-        """Nothing is written to ``image``, which stays the caller's and open meanwhile."""
+        """Nothing is written to ``image``, which stays the caller's and open meanwhile.
+
+        ``mending``: how the image is seen until it is repaired; it may be no qcow2 image without.
+        """
         overlay = OverlayStorage(image.storage)
         self._held = ExitStack()
         self._held.callback(overlay.close)
         self.editor = Editor(
-            Image(overlay), overlay, dry=True, gate=gate, progress=progress, cancel=cancel
+            Image(overlay) if mending is None else mending.seen(overlay),
+            overlay,
+            dry=True,
+            gate=gate,
+            progress=progress,
+            cancel=cancel,
+            mending=mending,
         )
         self._held.callback(self.editor.close)
         self.editor.on = ImageMark.of(image.storage)
@@ -131,14 +142,15 @@ class Applied:
 
 def plan(
     action: Action,
-    image: Image,
+    image: AnyImage,
     *,
+    mending: Mending | None = None,
     gate: Gate | None = None,
     progress: ProgressCallback | None = None,
     cancel: CancelToken | None = None,
 ) -> Plan:
     """What ``action`` would do to ``image``; nothing is written to it."""
-    with Preview(image, gate=gate, progress=progress, cancel=cancel) as preview:
+    with Preview(image, mending=mending, gate=gate, progress=progress, cancel=cancel) as preview:
         return preview.add(action)
 
 
@@ -147,6 +159,7 @@ def apply(
     actions: Sequence[Action],
     *,
     planned_on: ImageMark | None = None,
+    mending: Mending | None = None,
     gate: Gate | None = None,
     own: Iterable[LocalFile] = (),
     allow_network: bool = False,
@@ -157,13 +170,16 @@ def apply(
     """Carry out ``actions`` on the qcow2 image at ``path``, each with its own switch and undo.
 
     ``planned_on`` is the ``on`` of the first plan: raises ChangedError when the image is no longer
-    that one.  ``own``: files this process has open itself (see ``lock_for_writing``).  Raises
-    LockedError, EditRefused, StorageError, VerificationError, Cancelled; the actions before the one
-    that failed are done, that one is not.
+    that one.  ``mending``: the header with which a file is seen that lost its own, for a repair as
+    the first action.  ``own``: files this process has open itself (see ``lock_for_writing``).
+
+    Raises LockedError, EditRefused, StorageError, VerificationError, Cancelled; the actions before
+    the one that failed are done, that one is not.
     """
     with open_for_change(
         path,
         also=tuple({depth for action in actions for depth in action.writes_below}),
+        mending=mending,
         gate=gate,
         own=own,
         allow_network=allow_network,
@@ -215,6 +231,7 @@ def open_for_change(
     path: str,
     *,
     also: tuple[int, ...] = (),
+    mending: Mending | None = None,
     gate: Gate | None = None,
     own: Iterable[LocalFile] = (),
     allow_network: bool = False,
@@ -224,7 +241,7 @@ def open_for_change(
 ) -> Change:
     """Hold the image at ``path`` for writing: locks, an unfinished journal, history, editor.
 
-    Raises as :func:`apply`.
+    ``mending``: how the image is seen until it is repaired.  Raises as :func:`apply`.
     """
     gate = gate or Gate(Policy.OWN_FOLDER)
     own = tuple(own)
@@ -232,11 +249,15 @@ def open_for_change(
     recovered = recover_journal(path, own=own, allow_network=allow_network)
     with ExitStack() as held:
         chain = None
-        looked = open_image(path, lock=LockMode.READER if not own else LockMode.SNOOP)
+        lock = LockMode.READER if not own else LockMode.SNOOP
+        looked = open_image(path, format=None if mending is None else "raw", lock=lock)
         held.callback(looked.close)
         if not isinstance(looked, Image):
-            raise EditRefused(f"'{safe(path)}' is a raw image; only qcow2 images can be changed.")
-        if looked.backing is not None or looked.data_file is not None:
+            if mending is None:
+                raise EditRefused(
+                    f"'{safe(path)}' is a raw image; only qcow2 images can be changed."
+                )
+        elif looked.backing is not None or looked.data_file is not None:
             mode = LockMode.READER if not own else LockMode.SNOOP
             chain = held.enter_context(open_chain(looked, gate, lock=mode))
             if _recover_below(chain, also, own, allow_network):
@@ -248,7 +269,7 @@ def open_for_change(
         access = held.enter_context(
             lock_for_writing(path, chain=chain, also=also, own=files, allow_network=allow_network)
         )
-        hold = _Holding(access, gate, keep_history, progress, cancel, held)
+        hold = _Holding(access, gate, keep_history, progress, cancel, held, mending)
         editor, history = hold.editor(0, path)
 
         def open_below(depth: int) -> Lower:
@@ -288,8 +309,10 @@ class _Holding:
         progress: ProgressCallback | None,
         cancel: CancelToken | None,
         held: ExitStack,
+        mending: Mending | None,
     ) -> None:
         self._access = access
+        self._mending = mending
         self._gate = gate
         self._keep_history = keep_history
         self._progress = progress
@@ -299,8 +322,8 @@ class _Holding:
     def editor(self, depth: int, path: str) -> tuple[Editor, History | None]:
         """The editor of the qcow2 image at ``depth``, which was opened as ``path``."""
         file = self._access.layers[depth]
-        image = open_storage(file, format="qcow2")
-        assert isinstance(image, Image)
+        mending = None if depth else self._mending
+        image = Image(file) if mending is None else mending.seen(file)
         editor = Editor(
             image,
             file,
@@ -311,6 +334,7 @@ class _Holding:
             device_size=file.size() if file.is_device else None,
             progress=self._progress,
             cancel=self._cancel,
+            mending=mending,
         )
         self._held.callback(editor.close)
         if not self._keep_history:

@@ -23,7 +23,6 @@ from ..image.refcounts import refcount_table
 from ..inspect.check import CheckResult, check
 from ..jobs import CancelToken, ProgressCallback, Throttle
 from ..layout.constants import REFCOUNT_TABLE_OFFSET_MASK
-from ..layout.header_switch import HeaderSwitch
 from ..storage.base import WritableStorage
 from ..storage.gate import Gate, Policy
 from ..storage.locks import LockMode
@@ -35,6 +34,7 @@ from .history import History, unusual_mtime
 from .history_entry import Entry, mark_of
 from .history_file import subject_of
 from .lower import Lower, as_planned
+from .mending import Mending, composed, image_or_none
 from .patch import Patch
 from .plan import ImageMark, Outcome, Plan
 from .repairing import Repair
@@ -69,8 +69,9 @@ class Editor(Closing):
         device_size: int | None = None,
         progress: ProgressCallback | None = None,
         cancel: CancelToken | None = None,
+        mending: Mending | None = None,
     ) -> None:
-        """``storage`` writes the bytes that ``image`` reads."""
+        """``storage`` writes the bytes that ``image`` reads; with ``mending`` it is seen so."""
         self.image = image
         self.storage = storage
         self.dry = dry
@@ -82,7 +83,8 @@ class Editor(Closing):
         self.tell = Throttle(progress)
         self.on = ImageMark.of(image.storage)
         self._history: History | None = None
-        self._journal = journal or _no_journal
+        self._journal = journal or (_Direct(storage) if dry else _no_journal)
+        self._mending = mending
         self._check_place = check_place or _nowhere
         self._device_size = device_size
         self._chain: Chain | None = None
@@ -92,6 +94,9 @@ class Editor(Closing):
         self._leaks: int | None = None  # None: not checked yet
         self._digest: bytes | None = None  # of the present root's refcounts; None: not computed
         self._roots: list[bytes] = []  # sectors 0 of this editor's own earlier roots (dry runs)
+        #: Bytes from the start of the file that a damaged earlier root may need (dry runs).
+        self._held_below = 0
+        self._start = 0  # the length of the file before the transaction
         self._command: tuple[str, Mapping[str, Any]] = ("", {})
         self._joined = False
         self.start_count()
@@ -109,9 +114,12 @@ class Editor(Closing):
         if self._chain is None:
             # Whoever applies holds the locks of all these files already; a dry run only looks.
             self._chain = open_chain(self.image, self.gate, lock=LockMode.SNOOP)
-            if self.dry and self._lower:
-                self._chain = as_planned(self._chain, self._lower)
+            self._chain = self.with_changes_below(self._chain)
         return self._chain
+
+    def with_changes_below(self, chain: Chain) -> Chain:
+        """``chain`` of the image with the files below it as a dry run left them; takes it over."""
+        return as_planned(chain, self._lower) if self.dry and self._lower else chain
 
     def below(self, depth: int) -> Lower:
         """The file at ``depth`` of the chain, held for writing like the image itself.
@@ -141,14 +149,28 @@ class Editor(Closing):
         """Start a transaction on an image that may be damaged."""
         return self._begin(Repair)
 
+    @property
+    def mending(self) -> Mending | None:
+        """With which header the image is seen, where that is not the one in the file."""
+        return self._mending
+
+    def mend(self, mending: Mending) -> None:
+        """See the image so from now on; the next commit, of a repair, makes it true."""
+        self.refresh()
+        self._mending = mending
+        self.image = mending.seen(self.storage)
+
     def _begin(self, kind: type[AnyTransaction]) -> AnyTransaction:
         if self._history is not None and not self.dry:
             self._history.begin()
         held = [self._root(sector) for sector in self._held_sectors()]
+        below = self._held_below if self._history is None else self._history.held_below
+        self._start = self.storage.size()
         return kind(
             self.image,
             self.storage,
             held=held,
+            held_below=max(below, self._held_below),
             device_size=self._device_size,
             tell=self.tell,
             cancel=self.cancel,
@@ -168,6 +190,8 @@ class Editor(Closing):
         StorageError, Cancelled: then the image is the old one.
         """
         switch = tx.finish()
+        if self._mending is not None:
+            switch = composed(switch, self.image, self.storage)
         if not switch.patches:
             return
         write_before(self.storage, switch)
@@ -182,8 +206,9 @@ class Editor(Closing):
             self._leaks = None
         expected = tx.kept_views() if views is None else views
         compare_views(self.image, candidate, expected, self.step, contents=not self.dry)
-        self._make_live(switch, patches, candidate)
+        self._make_live(patches, candidate, self._start if isinstance(tx, Repair) else 0)
         self._count(tx, patches)
+        self._mending = None
         self.image = Image(self.storage)
 
     def keep_history(self, history: History) -> None:
@@ -210,7 +235,7 @@ class Editor(Closing):
         if why is not None or history.undoable is None:
             raise EditRefused(why or "There is nothing to undo.")
         entry = history.undoable
-        self._switch_back(history.undo_patches(), history.prepare_undo)
+        self._switch_back(entry, history.undo_patches(), history.prepare_undo)
         return entry
 
     def redo(self) -> Entry:
@@ -220,12 +245,13 @@ class Editor(Closing):
         if why is not None or history.redoable is None:
             raise EditRefused(why or "There is nothing to redo.")
         entry = history.redoable
-        self._switch_back(history.redo_patches(), history.prepare_redo)
+        self._switch_back(entry, history.redo_patches(), history.prepare_redo)
         return entry
 
     def forget_history(self, reason: str) -> None:
         """Give up undo, durably: the clusters of earlier roots may be taken from now on."""
         self._roots.clear()
+        self._held_below = 0
         if self._history is not None and not self.dry:
             self._history.forget(reason)
         if self.dry:
@@ -293,10 +319,16 @@ class Editor(Closing):
 
     def generation(self) -> bytes:
         """A digest of all refcounts: it changes when anybody takes or frees a cluster."""
-        return refcount_digest(self.image)
+        image = image_or_none(self.storage)
+        return bytes(32) if image is None else refcount_digest(image)
 
     def _must_be_sound(self) -> int:
         image = self.image
+        if self._mending is not None:
+            raise EditRefused(
+                f"'{safe(image.name)}' has no usable header: it must be repaired before it is "
+                "changed."
+            )
         worst = next((p for p in image.problems if p.severity >= Severity.CORRUPTION), None)
         if worst is not None:
             raise EditRefused(
@@ -335,14 +367,18 @@ class Editor(Closing):
             raise EditRefused(f"There is nothing to undo in '{safe(self.image.name)}'.")
         return self._history
 
-    def _switch_back(self, patches: tuple[Patch, ...], announce: Callable[[], object]) -> None:
+    def _switch_back(
+        self, entry: Entry, patches: tuple[Patch, ...], announce: Callable[[], object]
+    ) -> None:
         """Go to another root of the history, whose tables are all there.
 
-        Raises VerificationError when that root is damaged.
+        Raises VerificationError when that root is damaged, unless a repair lies between: then it is
+        as damaged as it was, and nothing it may need has been written to since.
         """
-        candidate = Image(CandidateStorage(self.storage, patches))
-        self.step("checking the earlier state", 0, 1)
-        check_candidate(candidate, None, self.cancel)
+        if not entry.held_below:
+            candidate = Image(CandidateStorage(self.storage, patches))
+            self.step("checking the earlier state", 0, 1)
+            check_candidate(candidate, None, self.cancel)
         if not self.dry:
             announce()
         self._check_place()
@@ -350,14 +386,24 @@ class Editor(Closing):
         self._digest = None
         self._settle_history(joined=False)
         self.close()
-        self.image = Image(self.storage)
+        self._see_again(patches)
         self._leaks = None
         self._switches += 1
         self._written += sum(len(patch.after) for patch in patches)
 
-    def _make_live(
-        self, switch: HeaderSwitch, patches: tuple[Patch, ...], candidate: Image
-    ) -> None:
+    def _see_again(self, patches: tuple[Patch, ...]) -> None:
+        """Open the image anew: where it has no usable header again, as the repair saw it."""
+        if image_or_none(self.storage) is not None or not patches:
+            self._mending = None
+            self.image = Image(self.storage)
+            return
+        header = bytearray(self.storage.read(0, patches[-1].end))
+        for patch in patches:
+            header[patch.offset : patch.end] = patch.before
+        self.mend(Mending(bytes(header)))
+
+    def _make_live(self, patches: tuple[Patch, ...], candidate: Image, held_below: int) -> None:
+        """``held_below``: see :class:`~qcow.edit.history_entry.Entry`."""
         old = sector_0(self.storage)
         if self._history is not None and not self.dry:
             old_digest = self._digest or self.generation()
@@ -372,13 +418,17 @@ class Editor(Closing):
                 new_sector=sector_0(candidate.storage),
                 old_generation=old_digest,
                 new_generation=refcount_digest(candidate),
+                held_below=held_below,
             )
             if not self._joined:
                 self._archive(entry.txid)
             self._history.prepare(entry)
             self._digest = entry.new_generation
         elif not self._joined:
-            self._roots.append(old)
+            if held_below:
+                self._held_below = max(self._held_below, held_below)
+            else:
+                self._roots.append(old)
         self._check_place()
         write_switch(self.storage, patches, self._journal, self._command[0])
         self._settle_history(joined=self._joined)
@@ -389,7 +439,7 @@ class Editor(Closing):
         if isinstance(self.storage, WritableFile):
             self.storage.set_modified(unusual_mtime())
         if self._history is not None and not self.dry:
-            digest = self._digest or refcount_digest(Image(self.storage))
+            digest = self._digest or self.generation()
             self._history.done(mark_of(self.storage, digest), joined=joined)
 
     def _archive(self, txid: str) -> None:
@@ -436,6 +486,17 @@ def refcount_digest(image: Image) -> bytes:
         image.storage.read_pieces(part, size, buffer)
         digest.update(buffer[: len(part) * size])
     return digest.digest()
+
+
+class _Direct:
+    """Makes a switch of several sectors over bytes that are only laid over: no crash matters."""
+
+    def __init__(self, storage: WritableStorage) -> None:
+        self._storage = storage
+
+    def __call__(self, patches: tuple[Patch, ...], command: str) -> None:
+        for patch in patches:
+            self._storage.write(patch.offset, patch.after)
 
 
 def _no_journal(patches: tuple[Patch, ...], command: str) -> None:

@@ -130,11 +130,23 @@ class History:
         """Each sector 0 (512 bytes) that can be gone back or forward to, without repetition.
 
         No cluster that one of them reaches may be written or given back.  The present one is among
-        them when there are entries.
+        them when there are entries.  Damaged ones are not: see :attr:`held_below`.
         """
-        entries = [*self._record.entries, *([self._record.new] if self._record.new else [])]
-        sectors = (sector for entry in entries for sector in (entry.old_sector, entry.new_sector))
+        sectors = (
+            sector
+            for entry in self._kept()
+            for sector in (*(() if entry.held_below else (entry.old_sector,)), entry.new_sector)
+        )
         return tuple(dict.fromkeys(sectors))
+
+    @property
+    def held_below(self) -> int:
+        """Bytes from the start of the file that damaged roots may need, whatever they count."""
+        return max((entry.held_below for entry in self._kept()), default=0)
+
+    def _kept(self) -> tuple[Entry, ...]:
+        announced = (self._record.new,) if self._record.new else ()
+        return (*self._record.entries, *announced)
 
     def valid_for(self, storage: Storage, generation: Generation) -> str | None:
         """Why nothing can be undone or redone, a sentence; None when something can.

@@ -34,6 +34,9 @@ class Entry:
     new_sector: bytes
     old_generation: bytes  # what the caller takes as a digest of the used clusters, see Mark
     new_generation: bytes
+    #: Bytes from the start of the file that the root before may need, whatever its counts say,
+    #: because it was damaged; 0 for a sound one, whose counts tell.
+    held_below: int = 0
 
     def followed_by(self, other: Entry) -> Entry | None:
         """Both as one entry, with the texts of this one; None when they patch different bytes."""
@@ -48,6 +51,7 @@ class Entry:
             patches=tuple(Patch(a.offset, a.before, b.after) for a, b in pairs),
             new_sector=other.new_sector,
             new_generation=other.new_generation,
+            held_below=max(self.held_below, other.held_below),
         )
 
 
@@ -95,6 +99,7 @@ def entry_to_json(entry: Entry) -> dict[str, Any]:
         "new-sector": text(entry.new_sector),
         "old-generation": text(entry.old_generation),
         "new-generation": text(entry.new_generation),
+        "held-below": entry.held_below,
     }
 
 
@@ -113,6 +118,7 @@ def entry_from_json(value: object) -> Entry:
         found.data("new-sector", SECTOR),
         found.data("old-generation"),
         found.data("new-generation"),
+        found.number("held-below") if found.has("held-below") else 0,
     )
 
 

@@ -116,6 +116,11 @@ class Ledger:
                     self.marks[part], HELD, out=self.marks[part], where=window.counts != 0
                 )
 
+    def hold_below(self, clusters: int) -> None:
+        """Keep the first ``clusters`` clusters from being taken."""
+        self._reach(clusters)
+        self.marks[:clusters] |= HELD
+
     # ---- counting
 
     def add(self, clusters: I64, change: int) -> None:

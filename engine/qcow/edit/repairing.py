@@ -17,7 +17,14 @@ from ..image.image import Image
 from ..inspect.classes import ClusterClass
 from ..inspect.owners import scan_owners
 from ..jobs import CancelToken
-from ..layout.constants import BITMAP_TABLE_OFFSET_MASK, CORRUPT, DIRTY
+from ..layout.constants import (
+    BITMAP_TABLE_OFFSET_MASK,
+    CORRUPT,
+    CRYPT_LUKS,
+    DIRTY,
+    EXT_CRYPTO,
+)
+from ..layout.extensions import CryptoExtension
 from ..layout.header_switch import HeaderSwitch
 from ..layout.tables import I64, U64, decode_u64
 from .ledger import Ledger
@@ -52,6 +59,8 @@ class Repair(Transaction):
     """
 
     kept: I64 | None = None
+    #: Whether the snapshot table is written anew although its entries are those that are seen.
+    new_snapshot_table = False
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -104,6 +113,16 @@ class Repair(Transaction):
         rewrite_tables(self, tables, apply, self.l1_tables)
         self._changes.clear()
 
+    def _place_snapshots(self) -> None:
+        before = self._snapshots_before
+        if self.new_snapshot_table and before:
+            # As if another table had been there: what stands there now is what was damaged.
+            self.release(self.image.header.snapshots_offset, self.image.snapshot_table_length)
+            self._snapshots_before = ()
+        super()._place_snapshots()
+        if not self.snapshots:
+            self.change_header(nb_snapshots=0, snapshots_offset=0)
+
     def _write_refcounts(self) -> None:
         write_refcounts(self, self.header.refcount_order, rebuild=True)
 
@@ -127,8 +146,10 @@ class Repair(Transaction):
             offsets = table & np.uint64(BITMAP_TABLE_OFFSET_MASK)
             used = offsets[offsets != 0] >> np.uint64(self.geometry.cluster_bits)
             ledger.add(used.astype(np.int64), 1)
-        if self.image.crypto is not None:
-            self._count_run(self.image.crypto.offset, self.image.crypto.length)
+        crypto = self.header_cluster.extension(EXT_CRYPTO)
+        if crypto is not None and self.header.crypt_method == CRYPT_LUKS:
+            place = CryptoExtension.decode(crypto)
+            self._count_run(place.offset, place.length)
         kept = leaked_clusters(self.image) if self.kept is None else self.kept
         ledger.add(kept[ledger.counts[kept] == 0], 1)
 

@@ -92,14 +92,15 @@ class Transaction:
         storage: WritableStorage,
         *,
         held: Iterable[Image] = (),
+        held_below: int = 0,
         device_size: int | None = None,
         tell: Throttle | None = None,
         cancel: CancelToken | None = None,
     ) -> None:
         """``image`` is read over the same bytes as ``storage`` writes.
 
-        ``held``: roots for undo and redo, whose clusters stay as they are.  ``device_size``: bytes
-        of a device, which cannot grow.
+        ``held``: roots for undo and redo, whose clusters stay as they are, as do the first
+        ``held_below`` bytes.  ``device_size``: bytes of a device, which cannot grow.
         """
         self.image = image
         self.geometry = image.usable_geometry_for_tables()
@@ -111,6 +112,7 @@ class Transaction:
         self.ledger = self._new_ledger(end)
         for root in held:
             self.ledger.hold(root)
+        self.ledger.hold_below(self.geometry.clusters(held_below))
         self.guard = WriteGuard(storage, self.ledger, bits)
         header = image.header
         #: The active L1 table as it is on disk.

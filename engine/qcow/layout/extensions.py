@@ -72,6 +72,11 @@ class CryptoExtension:
     offset: int
     length: int
 
+    @classmethod
+    def decode(cls, data: bytes) -> CryptoExtension:
+        """From the 16 bytes of the extension's data."""
+        return cls(*_CRYPTO.unpack(data))
+
     def encode(self) -> bytes:
         """The 16 bytes of the extension's data."""
         return _CRYPTO.pack(self.offset, self.length)
@@ -225,7 +230,7 @@ def _crypto(extension: HeaderExtension | None, problems: list[Finding]) -> Crypt
             )
         )
         return None
-    return CryptoExtension(*_CRYPTO.unpack(extension.data))
+    return CryptoExtension.decode(extension.data)
 
 
 def _finding(kind_: FindingKind, what: str, count: int = 1) -> Finding:
