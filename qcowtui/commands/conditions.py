@@ -42,8 +42,8 @@ def needs_problems(session: Session | None) -> str | None:
     reason = needs_map(session)
     if reason is not None or session is None or session.host_map is None:
         return reason
-    if session.difference is not None:
-        return None if session.difference.ranges else "The two states do not differ."
+    if session.drawn is not None:
+        return None if session.drawn.ranges else "There is no difference."
     if not session.has_problem_clusters:
         if session.state_of(Part.HOST_MAP) is PartState.COMPLETE:
             return "No damaged or leaked cluster was found."

@@ -57,7 +57,7 @@ def parse_address(text: str, session: Session) -> Selection:
         return _table_entry(int(matched[1]), int(matched[2]), session)
     if matched := _L1.fullmatch(text):
         return _table_entry(int(matched[1]), 0, session)
-    end = session.file.size() if order is Order.HOST else session.image.virtual_size
+    end = session.storage.size() if order is Order.HOST else session.image.virtual_size
     position: int | Fraction
     if matched := _HEX.fullmatch(text):
         position = int(text.replace("_", ""), 16)
@@ -119,7 +119,7 @@ def _snapshot(key: str, session: Session) -> Selection:
     geometry = _geometry(session)
     assert session.qcow2 is not None
     snapshot = session.qcow2.find_snapshot(key.strip().strip('"'))
-    if snapshot.l1_table_offset >= session.file.size():
+    if snapshot.l1_table_offset >= session.storage.size():
         raise UsageError(
             f'The L1 table of snapshot "{safe(snapshot.name, 40)}" lies beyond the end of the file.'
         )

@@ -28,10 +28,33 @@ def badges(session: Session) -> tuple[Badge, ...]:
     image = session.qcow2
     if image is not None:
         found += [*_health(session, image), *_kind(image)]
-    found.append(
-        Badge("RO", Tone.MUTED, "Read-only: nothing is ever written to this file from here.")
-    )
-    return tuple(found)
+    return (*_changes(session), *found, _access(session))
+
+
+def _changes(session: Session) -> list[Badge]:
+    """What is about to happen to the file."""
+    found = []
+    if session.staged:
+        found.append(
+            Badge(
+                f"PLANNED {count(len(session.staged))}",
+                Tone.NOTE,
+                "What is shown is the image as it would be: nothing of it is written yet.",
+            )
+        )
+    if session.journal is not None:
+        found.append(
+            Badge(
+                "UNFINISHED CHANGE", Tone.WARNING, f"{session.journal.what} It has to be completed."
+            )
+        )
+    return found
+
+
+def _access(session: Session) -> Badge:
+    if session.unlocked and not session.live:
+        return Badge("RW", Tone.WARNING, "Changes are allowed: each is planned and shown before.")
+    return Badge("RO", Tone.MUTED, "Read-only: nothing is written to this file.")
 
 
 def _usage(session: Session) -> list[Badge]:

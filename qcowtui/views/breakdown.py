@@ -116,7 +116,7 @@ def _bytes_by_class(session: Session) -> dict[ClusterClass, int] | None:
     if owners is None:
         return None
     sizes = {kind: count * owners.cluster_size for kind, count in owners.counts.items()}
-    overhang = owners.total * owners.cluster_size - session.file.size()
+    overhang = owners.total * owners.cluster_size - session.storage.size()
     if 0 < overhang < owners.cluster_size:  # the file ends inside its last cluster
         sizes[owners.class_of(owners.total - 1)] -= overhang
     return sizes

@@ -213,7 +213,7 @@ def _unfollowed(session: Session, key: str) -> list[ChainRow]:
             path=shown,
             format=image.format,
             virtual_size=image.virtual_size,
-            file_length=session.file.size(),
+            file_length=session.storage.size(),
             disk_size=session.file.allocated_bytes(),
         )
     ]

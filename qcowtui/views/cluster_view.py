@@ -78,7 +78,7 @@ def _title(session: Session, place: Selection) -> str:
     cluster_size = session.cluster_size
     parts = []
     if place.host_cluster is not None:
-        total = -(-session.file.size() // cluster_size)
+        total = -(-session.storage.size() // cluster_size)
         parts.append(f"Cluster {count(place.host_cluster)} of {count(total)}")
         parts.append(f"host {offset(place.host_cluster * cluster_size)}")
     if place.guest_offset is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -12,9 +11,11 @@ from qcow.inspect.classes import ClusterClass
 
 from . import units
 from .legend import ClassLegend, LegendEntry
+from .marking import marked
 from .painters import ClassPainter
 from .palette import FADES, Ink, MapTheme
 from .pyramid import ClassPyramid
+from .session import Order
 
 #: What the classes of the pyramid stand for here.  Differences take a class that counts as damage,
 #: so that no zoom hides one and the search for problems finds them.
@@ -29,8 +30,6 @@ _LABELS: Final = {
 }
 #: Ranges that are kept one by one; the map has them all.
 MAX_LISTED: Final = 10_000
-#: Clusters that are marked at a time.
-_WINDOW: Final = 1 << 20
 
 
 class DiffMap:
@@ -38,6 +37,8 @@ class DiffMap:
 
     ``differing`` (bytes) and ``ranges`` grow while they are compared.
     """
+
+    kind = "difference"
 
     def __init__(self, one: str, other: str, clusters: int, cluster_size: int) -> None:
         self.one = one
@@ -67,29 +68,24 @@ class DiffMap:
         self.ranges += len(start)
         room = MAX_LISTED - len(self.listed)
         self.listed += zip(start[:room].tolist(), length[:room].tolist(), strict=True)
-        if not len(start):
-            return
         first = start // self.cluster_size
         stop = np.minimum(-(-(start + length) // self.cluster_size), self.pyramid.total)
-        for low, high, inside in _windows(first, stop):
-            values = self.pyramid.classes(low, high)
-            edges = np.zeros(high - low + 1, dtype=np.int32)
-            np.add.at(edges, np.maximum(first[inside] - low, 0), 1)
-            np.add.at(edges, np.minimum(stop[inside] - low, high - low), -1)
-            values[np.cumsum(edges[:-1]) > 0] = DIFFERENT
+        for low, inside in marked(first, stop):
+            values = self.pyramid.classes(low, low + len(inside))
+            values[inside] = DIFFERENT
             self.pyramid.update(low, values)
 
+    @property
+    def order(self) -> Order:
+        """Disks are compared as the guest sees them."""
+        return Order.GUEST
 
-def _windows(first: NDArray[np.int64], stop: NDArray[np.int64]) -> Iterator[tuple[int, int, slice]]:
-    """(low, high, ranges that reach into it) over all ranges, skipping what lies between them."""
-    low, end = int(first[0]), int(stop[-1])
-    while low < end:
-        begin = int(np.searchsorted(stop, low, side="right"))
-        low = max(low, int(first[begin]))
-        high = min(low + _WINDOW, end)
-        last = int(np.searchsorted(first, high))
-        yield low, high, slice(begin, last)
-        low = high
+    def painter(self) -> ClassPainter:
+        return DiffPainter(self)
+
+    def legend(self, painter: ClassPainter) -> ClassLegend:
+        assert isinstance(painter, DiffPainter)
+        return DiffLegend(painter)
 
 
 class DiffPainter(ClassPainter):

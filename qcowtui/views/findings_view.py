@@ -88,7 +88,7 @@ class FindingsView:
         image = self._session.qcow2
         if image is None or image.geometry is None:
             return []
-        bits, end = image.geometry.cluster_bits, self._session.file.size()
+        bits, end = image.geometry.cluster_bits, self._session.storage.size()
         hosts = [
             select_host(found.start >> bits)
             for found in finding.host_ranges

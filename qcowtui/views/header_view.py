@@ -43,7 +43,7 @@ def header_sections(session: Session, key: str = "f") -> tuple[Section, ...]:
 
 def _sizes(session: Session) -> Section:
     virtual = session.image.virtual_size
-    length = session.file.size()
+    length = session.storage.size()
     fields = [
         Field("Virtual size", size(virtual), "what the guest sees", exact(virtual) + "."),
         Field("File length", size(length), "what ls -l shows", exact(length) + ", holes included."),
@@ -105,7 +105,7 @@ def _can_grow_to(session: Session, image: Image, geometry: Geometry) -> Field:
     full = _fully_allocated(image, geometry)
     if full is None:
         return Field("Can grow to", "unknown", "its tables would be too large", tone=Tone.MUTED)
-    largest = max(session.file.size(), full + kept)
+    largest = max(session.storage.size(), full + kept)
     doc = f"{exact(largest)}: all of the disk, its tables"
     doc += f" and the {size(kept)} that snapshots keep." if image.snapshots else "."
     doc += " More snapshots let it grow further."

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from qcow.chain import Chain, coverage, dependents, layer_infos, open_chain
 from qcow.disk import ExtentBatch, ExtentKind
+from qcow.edit.journal_place import pending
 from qcow.formats.raw import RawImage
+from qcow.image.image import Image
 from qcow.inspect.ancestry import ancestry
 from qcow.inspect.check import check
 from qcow.inspect.classes import ClusterClass
@@ -31,6 +33,8 @@ from qcow.jobs import CancelToken, ProgressCallback, Throttle
 from qcow.storage.holders import holders
 from qcow.storage.locks import LockMode, probe
 
+from .changes.past import look_back
+from .changes.plan_map import PlanMap
 from .diff_map import NOTHING, DiffMap
 from .pyramid import MAX_CLUSTERS, ClassPyramid, RefcountPyramid
 from .session import Session
@@ -40,7 +44,7 @@ from .states import state_words
 def scan_host_map(session: Session, progress: ProgressCallback, cancel: CancelToken) -> None:
     """Class and refcount of every host cluster; both maps grow while it runs."""
     image = session.image
-    total = min(MAX_CLUSTERS, -(-session.file.size() // session.cluster_size))
+    total = min(MAX_CLUSTERS, -(-session.storage.size() // session.cluster_size))
     host_map, refcounts = ClassPyramid(total), RefcountPyramid(total)
     if session.host_map is None:
         session.host_map, session.refcounts = host_map, refcounts
@@ -152,6 +156,8 @@ def follow_chain(session: Session, progress: ProgressCallback, cancel: CancelTok
     # Beside a running machine nothing is locked: its own block jobs must not meet our lock.
     lock = LockMode.SNOOP if session.live else LockMode.READER
     chain = open_chain(session.image, session.gate, lock=lock)
+    if session.staged:
+        chain = session.staged[-1].preview.editor.with_changes_below(chain)
     before, session.chain = session.chain, chain
     session.layers = layer_infos(chain)
     if before is not None:
@@ -204,6 +210,22 @@ def measure_fragmentation(
         session.fragmentation = fragmentation(
             session.qcow2.active, progress=progress, cancel=cancel
         )
+
+
+def draw_plan(session: Session, progress: ProgressCallback, cancel: CancelToken) -> None:
+    """What planned changes free and write, on a map of the file as it would be."""
+    if session.staged and session.host_map is not None:
+        plans = [staged.plan for staged in session.staged]
+        longest = max(max(plan.length_before, plan.length_after) for plan in plans)
+        session.plan_map = PlanMap(plans, session.host_map, session.cluster_size, longest)
+
+
+def look_at_past(session: Session, progress: ProgressCallback, cancel: CancelToken) -> None:
+    """Which changes of the file can be undone, and whether one waits to be completed."""
+    session.journal = pending(session.path)
+    image = session.file_image
+    if isinstance(image, Image) and session.journal is None and image.geometry is not None:
+        session.past = look_back(session.path, image)
 
 
 def ask_holders(session: Session) -> None:

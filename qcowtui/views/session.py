@@ -15,6 +15,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from qcow import opening
+from qcow.edit.journal_place import pending
 from qcow.errors import LockedError
 from qcow.findings import Finding
 from qcow.image.image import Image
@@ -37,7 +38,11 @@ if TYPE_CHECKING:
     from qcow.inspect.owners import OwnerMap
     from qcow.inspect.sharing import Sharing
     from qcow.inspect.space import Space
+    from qcow.storage.base import Storage
 
+    from .changes.past import Past
+    from .changes.plan_map import PlanMap
+    from .changes.staging import Staged
     from .diff_map import DiffMap
     from .pyramid import ClassPyramid, RefcountPyramid
 
@@ -58,7 +63,9 @@ class Part(Enum):
     CHECK = "check"
     CHAIN = "chain"  # chain, layers, dependents
     FRAGMENTATION = "fragmentation"
-    DIFF = "diff"  # what is drawn of two states on the maps
+    DIFF = "diff"  # what is drawn of two states, or of planned changes, on the maps
+    PAST = "history"  # past: which changes can be undone; journal
+    PLANS = "plans"  # unlocked, staged
 
 
 class Order(Enum):
@@ -82,12 +89,13 @@ class Session:
     """One opened image.  Owned by the screen's thread; jobs fill the fields named in :class:`Part`.
 
     ``path`` is raw text.  ``live``: another process may be writing, so the image is only looked at
-    and no lock is held.
+    and no lock is held.  With ``staged`` changes ``image`` is what they would make of the file,
+    and everything else that is known is known of that.
     """
 
     path: str
     image: AnyImage
-    file: LocalFile  # the open file; ``image`` reads from it
+    file: LocalFile  # the open file; its image reads from it
     lock_state: LockState
     live: bool
     #: What may be opened besides the image itself; the user widens it with ``f``.
@@ -107,6 +115,12 @@ class Session:
     dependents: DependentSearch | None = None
     fragmentation: Fragmentation | None = None
     difference: DiffMap | None = None  # what two states differ in, while it is on the map
+    unlocked: bool = False  # the user allowed changes
+    staged: tuple[Staged, ...] = ()  # planned changes, not made yet
+    plan_map: PlanMap | None = None  # what they free and write
+    shows_plan: bool = True  # the map draws that
+    past: Past | None = None
+    journal: Finding | None = None  # a change that was interrupted waits to be completed
     selection: Selection = field(default_factory=Selection)
     jumps: JumpList = field(default_factory=JumpList)
     order: Order = Order.HOST
@@ -115,6 +129,25 @@ class Session:
     #: Another number after the file was read anew; results of an older one are dropped.
     revision: int = 0
     _lock: ImageLock = field(default_factory=ImageLock)
+    _file_image: AnyImage | None = None  # while changes are planned
+    _dropped: list[Staged] = field(default_factory=list)
+
+    @property
+    def file_image(self) -> AnyImage:
+        """The image as it is in the file, whatever is planned."""
+        return self.image if self._file_image is None else self._file_image
+
+    @property
+    def storage(self) -> Storage:
+        """The bytes of ``image``: of the file, or of what planned changes would make of it."""
+        return self.image.storage
+
+    @property
+    def drawn(self) -> DiffMap | PlanMap | None:
+        """What the map draws instead of what clusters are used for."""
+        if self.difference is not None or not self.shows_plan:
+            return self.difference
+        return self.plan_map
 
     @property
     def qcow2(self) -> Image | None:
@@ -142,6 +175,8 @@ class Session:
                 *self.check.findings,
                 *(finding for finding in found if finding.code not in told),
             )
+        if self.journal is not None:
+            found = (*found, self.journal)
         return (*found, *(() if self.chain is None else self.chain.problems))
 
     @property
@@ -186,8 +221,10 @@ class Session:
         """Let go of every file."""
         if self.chain is not None:
             self.chain.close()
+        for staged in (*self.staged, *self._dropped):
+            staged.preview.close()
         self._lock.release()
-        self.image.close()
+        self.file_image.close()
 
     # -- the file as others use it ----------------------------------------------------------------
 
@@ -206,16 +243,52 @@ class Session:
         return opening.open_storage(self.file, format=self.image.format)
 
     def adopt(self, image: AnyImage) -> None:
-        """Take a newly parsed image and forget all that followed from the old one.
+        """Take the newly parsed image of the file, and forget all that followed from the old one.
 
-        The maps stay, to be shown until new ones are complete.
+        Planned changes are dropped.  The maps stay, to be shown until new ones are complete.
         """
+        self._drop(self.staged)
+        self.staged, self._file_image = (), None
+        self.past = None
+        self._show(image)
+
+    def own_files(self) -> tuple[LocalFile, ...]:
+        """The files whose locks this session holds."""
+        found: list[object] = [self.file]
+        for layer in () if self.chain is None else self.chain.layers:
+            found += [None if layer.image is None else layer.image.storage, layer.data_file]
+        return tuple(one for one in found if isinstance(one, LocalFile))
+
+    # -- planned changes --------------------------------------------------------------------------
+
+    def stage(self, staged: Staged) -> None:
+        """Add a planned change and take what it makes of the image for the image."""
+        self._file_image = self.file_image
+        self.staged = (*self.staged, staged)
+        self.shows_plan = True
+        self._show(staged.preview.image)
+
+    def unstage(self) -> None:
+        """Take the last planned change back."""
+        self._drop(self.staged[-1:])
+        self.staged = self.staged[:-1]
+        image = self.staged[-1].preview.image if self.staged else self.file_image
+        if not self.staged:
+            self._file_image = None
+        self._show(image)
+
+    def _drop(self, staged: tuple[Staged, ...]) -> None:
+        # Not closed yet: a thread may still be reading what they showed.
+        self._dropped += staged
+
+    def _show(self, image: AnyImage) -> None:
+        """Take ``image``, and forget all that followed from the one before."""
         self.image = image
         if self.chain is not None:
             self.chain.close()
         self.owners = None
         self.sharing = self.ancestry = self.space = None
-        self.check = self.chain = self.fragmentation = self.difference = None
+        self.check = self.chain = self.fragmentation = self.difference = self.plan_map = None
         self.layers = ()
         self.states.clear()
         self.failures.clear()
@@ -244,6 +317,7 @@ def open_session(path: str, *, format: str | None = None, gate: Gate | None = No
             probe(storage.fileno()),
             live,
             gate=Gate.closed() if gate is None else gate,
+            journal=pending(path),
             _lock=lock,
         )
     except BaseException:

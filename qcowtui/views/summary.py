@@ -79,7 +79,7 @@ def cell_of(session: Session, selection: Selection) -> str:
         if selection.host_cluster is None:
             return ""
         number = selection.host_cluster
-        total = -(-session.file.size() // session.cluster_size)
+        total = -(-session.storage.size() // session.cluster_size)
     return f"cluster {count(number)}/{count(total)}"
 
 

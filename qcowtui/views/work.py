@@ -30,6 +30,8 @@ SHARING = Job("Comparing snapshots", (Part.SHARING,), "compare_states")
 GUEST_MAP = Job("Mapping the guest disk", (Part.GUEST_MAP,), "scan_guest_map")
 CHAIN = Job("Following the chain", (Part.CHAIN,), "follow_chain")
 FRAGMENTATION = Job("Measuring fragmentation", (Part.FRAGMENTATION,), "measure_fragmentation")
+PAST = Job("Looking at the history", (Part.PAST,), "look_at_past")
+DRAW_PLAN = Job("Drawing the plan", (Part.DIFF,), "draw_plan")
 DEPENDENTS = Job("Searching this folder", (Part.CHAIN,), "search_dependents")
 
 
@@ -39,7 +41,9 @@ def compare(one: str, other: str) -> Job:
 
 
 #: What runs after opening, in this order: the picture first.
-OPENING = (HOST_MAP, CHECK, SHARING, GUEST_MAP, CHAIN, FRAGMENTATION)
+OPENING = (HOST_MAP, CHECK, SHARING, GUEST_MAP, CHAIN, FRAGMENTATION, PAST)
+#: The same after a change was planned, for the image as it would be.
+PLANNED = (HOST_MAP, DRAW_PLAN, SHARING, CHECK, GUEST_MAP, CHAIN, FRAGMENTATION)
 #: The same for an image that another process writes to, again and again: a check of tables that
 #: are being changed would report errors that are none, so it only runs when it is asked for.
 LIVE = (HOST_MAP, SHARING, GUEST_MAP, CHAIN)

@@ -50,16 +50,18 @@ class AllocationPane(MapPane):
 
     @property
     def order(self) -> Order:
-        """The order of what is drawn: a difference is one of guest disks."""
-        return self.session.order if self.session.difference is None else Order.GUEST
+        """The order of what is drawn: a difference is one of guest disks, a plan of the file."""
+        drawn = self.session.drawn
+        return self.session.order if drawn is None else drawn.order
 
     @property
     def _kind(self) -> str:
-        return self.order.name if self.session.difference is None else "difference"
+        drawn = self.session.drawn
+        return self.order.name if drawn is None else drawn.kind
 
     def _pyramid(self) -> ClassPyramid | None:
-        if self.session.difference is not None:
-            return self.session.difference.pyramid
+        if (drawn := self.session.drawn) is not None:
+            return drawn.pyramid
         return self.session.guest_map if self.order is Order.GUEST else self.session.host_map
 
     def painter(self) -> Painter | None:
@@ -73,15 +75,14 @@ class AllocationPane(MapPane):
 
     def _make_painter(self, pyramid: ClassPyramid) -> None:
         """A painter and a legend for what is drawn now, with the filter of the one before."""
-        from ...views.diff_map import DiffLegend, DiffPainter
         from ...views.legend import ClassLegend
         from ...views.painters import ClassPainter
 
         kind = self._kind
         before = self._legends.get(kind)
-        if self.session.difference is not None:
-            difference = DiffPainter(self.session.difference)
-            self._painters[kind], self._legends[kind] = difference, DiffLegend(difference)
+        if (drawn := self.session.drawn) is not None:
+            painter = drawn.painter()
+            self._painters[kind], self._legends[kind] = painter, drawn.legend(painter)
             return
         painter = ClassPainter(pyramid)
         legend = ClassLegend(painter, guest_order=self.order is Order.GUEST)
@@ -149,11 +150,11 @@ class AllocationPane(MapPane):
         for strip in self._strips:
             strip.set_view(first, last, map_.cursor)
         curve = " · Hilbert curve" if map_.viewport.hilbert else ""
-        difference = self.session.difference
-        if difference is None:
+        drawn = self.session.drawn
+        if drawn is None:
             self.retitle(f"{self.order.value} order{curve}", map_.scale_text)
         else:
-            self.retitle(f"{difference.title}: {difference.verdict}{curve}", map_.scale_text)
+            self.retitle(f"{drawn.title}: {drawn.verdict}{curve}", map_.scale_text)
 
     def scale_changed(self) -> None:
         self._tell_view()

@@ -80,7 +80,7 @@ class InspectorPane(TonedPane):
     def compose(self) -> ComposeResult:
         yield Static(classes="facts", markup=False)
         yield Static(classes="field", markup=False)
-        yield HexView(self._bytes, self.session.file.size())
+        yield HexView(self._bytes, self.session.storage.size())
 
     def on_show(self) -> None:
         self._seen = True
@@ -104,7 +104,7 @@ class InspectorPane(TonedPane):
         self._pieces.clear()
         self._asked.clear()
         at = self.hex.cursor
-        self.hex.set_source(self._bytes, self.session.file.size())
+        self.hex.set_source(self._bytes, self.session.storage.size())
         self.hex.go_to(at)
 
     # ---- the selected cluster
@@ -218,7 +218,7 @@ class InspectorPane(TonedPane):
     @work(thread=True, group="hex", exit_on_error=False)
     def _fetch(self, start: int, revision: int) -> None:
         try:
-            data: bytes | None = self.session.file.read(start, _PIECE)
+            data: bytes | None = self.session.storage.read(start, _PIECE)
         except QcowError:
             data = None
         self.post_message(self.Fetched(start, data, revision))
@@ -260,7 +260,7 @@ class InspectorPane(TonedPane):
 
     def _jump(self, target: int) -> None:
         """To a byte of the file."""
-        if target < self.session.file.size():
+        if target < self.session.storage.size():
             self.hex.go_to(target)
             self.post_message(self.Jump(select_host(target // self.session.cluster_size)))
 

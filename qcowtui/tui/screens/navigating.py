@@ -164,10 +164,13 @@ class NavigatedScreen(ArrangedScreen):
         self.refresh_bindings()
 
     def end_difference(self) -> bool:
-        """Draw the allocation again; whether a difference was drawn."""
-        if self.session.difference is None:
+        """Draw the allocation again; whether a difference, or what is planned, was drawn."""
+        if self.session.drawn is None:
             return False
-        self.session.difference = None
+        if self.session.difference is not None:
+            self.session.difference = None
+        else:
+            self.session.shows_plan = False
         self.tell_part(Part.DIFF)
         return True
 

@@ -37,7 +37,7 @@ def readings_of(session: Session, place: Selection) -> tuple[Reading, ...]:
     if not structures and place.cluster_class is ClusterClass.LEAKED:
         structures = _LOST
     start = cluster << geometry.cluster_bits
-    stop = min(start + geometry.cluster_size, session.file.size())
+    stop = min(start + geometry.cluster_size, session.storage.size())
     return tuple(
         Reading(one, context_for(image, geometry, cluster, one, found.references), start, stop)
         for one in structures
