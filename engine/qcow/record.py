@@ -20,8 +20,11 @@ class _Fields:
     def __init__(self, names: tuple[str, ...], defaults: dict[str, Any]) -> None:
         self._names = names
         self._defaults = defaults
+        self._made: dict[str, Field[Any]] | None = None
 
     def __get__(self, instance: object, owner: type) -> dict[str, Field[Any]]:
+        if self._made is not None:
+            return self._made
         from dataclasses import field, make_dataclass
 
         given = [
@@ -30,6 +33,7 @@ class _Fields:
         ]
         made: Any = make_dataclass(owner.__name__, given)
         found: dict[str, Field[Any]] = made.__dataclass_fields__
+        self._made = found
         return found
 
 
