@@ -27,13 +27,6 @@ class _Table:
     bitmaps: U64 | None
     cluster: int = 0  # where it will be written; 0 while it is unchanged
 
-    def says(self, low: int, high: int, bitmaps: U64 | None) -> bool:
-        """Whether the subcluster bitmaps of entries [low, high) are these (None: all zero)."""
-        if self.bitmaps is None:
-            return True
-        part = self.bitmaps[low:high]
-        return not part.any() if bitmaps is None else bool(np.array_equal(part, bitmaps))
-
 
 class GuestTables:
     """The active state's L2 tables under change.
@@ -71,24 +64,23 @@ class GuestTables:
         The L1 table must be long enough.  ``bitmaps`` belong to extended L2 (None: all zero).
         """
         tx = self._tx
+        old, old_bitmaps = self.get(first, len(entries))
+        differs = (old ^ entries) & self._counted != 0
+        touched = differs
+        if old_bitmaps is not None:
+            touched = differs | (old_bitmaps != (0 if bitmaps is None else bitmaps))
+        if count_entries(tx.ledger, tx.image, tx.geometry, old[differs], -1):
+            tx.settle_all = True
+        count_entries(tx.ledger, tx.image, tx.geometry, entries[differs], 1)
         for index, low, high, at in self._pieces(first, len(entries)):
-            wanted = entries[at : at + high - low]
-            bits = None if bitmaps is None else bitmaps[at : at + high - low]
-            absent = int(self._l1_entry(index) & OFFSETS) == 0 and index not in self._tables
-            if absent and not wanted.any() and (bits is None or not bits.any()):
-                continue  # nothing there, and nothing wanted
-            table = self._load(index)
-            old = table.entries[low:high]
-            differs = (old ^ wanted) & self._counted != 0
-            if not differs.any() and table.says(low, high, bits):
+            part = slice(at, at + high - low)
+            if not touched[part].any():
                 continue
-            if count_entries(tx.ledger, tx.image, tx.geometry, old[differs], -1):
-                tx.settle_all = True
-            count_entries(tx.ledger, tx.image, tx.geometry, wanted[differs], 1)
+            table = self._load(index)
             self._claim(index, table)
-            table.entries[low:high] = wanted
+            table.entries[low:high] = entries[part]
             if table.bitmaps is not None:
-                table.bitmaps[low:high] = 0 if bits is None else bits
+                table.bitmaps[low:high] = 0 if bitmaps is None else bitmaps[part]
             if len(self._changed) * tx.geometry.cluster_size > _KEPT:
                 self.flush()
 

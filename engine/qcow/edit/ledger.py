@@ -178,8 +178,11 @@ class Ledger:
         found: list[I64] = []
         missing = clusters
         at = self._next
+        # Mostly the next clusters are free; a long search takes larger and larger steps.
+        window = min(_WINDOW, max(1 << 10, 2 * missing))
         while missing > 0:
-            stop = self._stop(at, _WINDOW)
+            stop = self._stop(at, window)
+            window = min(_WINDOW, 2 * window)
             free = np.flatnonzero(self.marks[at:stop] == 0)[:missing]
             if len(free):
                 found.append(free + at)
