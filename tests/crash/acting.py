@@ -28,6 +28,10 @@ from .variants import BELOW, Variant
 Wrap = Callable[[WritableStorage], WritableStorage]
 
 
+def unwrapped(storage: WritableStorage) -> WritableStorage:
+    return storage
+
+
 class State(NamedTuple):
     """What a crash left; ``data``: the external data file, None for none."""
 
@@ -133,22 +137,24 @@ def act(
     base: bytes | None = None,
     data: bytes | None = None,
     *,
-    wrap: Wrap = lambda storage: storage,
+    wrap: Wrap = unwrapped,
+    wrap_data: Wrap = unwrapped,
+    order: list[tuple[int, Op]] | None = None,
     in_place: bool = False,
 ) -> Acted:
-    """Run ``actions`` and note the operations and the states between switches.
+    """Run ``actions`` and note the operations (in ``order``) and the states between switches.
 
     ``base``, ``data``: the image and its data file to run them on, None for the variant's.
     """
     base = variant.make() if base is None else base
-    order: list[tuple[int, Op]] = []
+    order = [] if order is None else order
     memory = WritableMemory(base)
     storage = RecordingStorage(memory, shared=order, file=0)
     if data is None:
         data = b"" if variant.data is None else variant.data()
-    beside = None
+    beside: WritableStorage | None = None
     if variant.data is not None:
-        beside = RecordingStorage(WritableMemory(data), shared=order, file=1)
+        beside = wrap_data(RecordingStorage(WritableMemory(data), shared=order, file=1))
     with editor_over(wrap(storage), variant, data=beside) as editor:
         for action in actions:
             editor.start_count()

@@ -17,6 +17,7 @@ from qcow.actions.bitmap import (
     BitmapMerge,
     BitmapRemove,
 )
+from qcow.actions.compact import Compact
 from qcow.actions.discard import Discard, Zero
 from qcow.actions.flatten import Flatten
 from qcow.actions.history import Reclaim
@@ -28,7 +29,8 @@ from qcow.actions.write import BytesSource, Write
 from qcow.edit.apply import Action
 from tests.support.images import noise
 
-from .acting import Acted, State, Wrap, act
+from .acting import Acted, State, Wrap, act, unwrapped
+from .enumerate import Op
 from .oracle import TinyImage
 from .variants import BELOW, VARIANTS, Variant
 
@@ -53,7 +55,9 @@ class Case(NamedTuple):
         self,
         state: State | None = None,
         actions: Sequence[Action] = (),
-        wrap: Wrap = lambda storage: storage,
+        wrap: Wrap = unwrapped,
+        wrap_data: Wrap = unwrapped,
+        order: list[tuple[int, Op]] | None = None,
     ) -> Acted:
         """Run ``actions``, or else those of the case, on what a crash left, or else the variant."""
         with ExitStack() as held:
@@ -66,6 +70,8 @@ class Case(NamedTuple):
                 None if state is None else state.data,
                 in_place=self.in_place,
                 wrap=wrap,
+                wrap_data=wrap_data,
+                order=order,
             )
 
 
@@ -154,6 +160,16 @@ def _with_write(image: TinyImage, *actions: Action) -> list[Action]:
     return [*actions, Zero(((image.cluster, image.cluster),))]
 
 
+def _compacting(image: TinyImage) -> Iterator[Found]:
+    if image.crypt:
+        return
+    yield "compact", lambda: [Compact()]
+    yield "compact in rounds", lambda: [Compact(spare=2 * image.cluster)]
+    yield "compact zeroes", lambda: [Compact(zeroes=True, reclaim=False)]
+    yield "defragment", lambda: [Compact(zeroes=True, defragment=True, spare=40 * image.cluster)]
+    yield "write, compact", lambda: [*_with_write(image), Compact(reclaim=False), Reclaim()]
+
+
 def _amending(image: TinyImage) -> Iterator[Found]:
     if image.version < 3:
         yield "upgrade", lambda: [Amend(AmendOptions(compat="1.1"))]
@@ -191,7 +207,7 @@ def cases_of(variant: Variant) -> Iterator[Case]:
         yield Case(
             "rebase in batches", variant, lambda: [Rebase("other.raw", "raw", False)], SMALLER
         )
-    for found in (_resizing(image), _bitmaps(image), _amending(image)):
+    for found in (_resizing(image), _bitmaps(image), _amending(image), _compacting(image)):
         for name, actions in found:
             yield Case(name, variant, actions)
     yield Case("reclaim", variant, lambda: [Reclaim()])

@@ -28,7 +28,7 @@ class Variant:
     large: bool = False
 
 
-def _build(
+def build(
     bits: int = 9,
     *,
     clusters: int = 900,
@@ -117,25 +117,25 @@ _WRITES = tuple(f"write -P {number} {number * 3584} 1k" for number in range(1, 1
 
 
 VARIANTS: tuple[Variant, ...] = (
-    Variant("v3-512", lambda: _build()),
-    Variant("v2-512", lambda: _build(version=2)),
-    Variant("no-snapshot", lambda: _build(snapshots=0)),
-    Variant("three-snapshots", lambda: _build(snapshots=3)),
-    Variant("vm-state", lambda: _build(snapshots=2, vm_state=True)),
-    Variant("refcount-1", lambda: _build(snapshots=0, compressed=False, refcount_order=0), most=1),
-    Variant("refcount-2", lambda: _build(refcount_order=1, compressed=False), most=3),
-    Variant("refcount-64", lambda: _build(refcount_order=6)),
-    Variant("zstd", lambda: _build(10, clusters=500, compression="zstd")),
-    Variant("backing", lambda: _build(backing=True), BELOW),
-    Variant("v2-backing", lambda: _build(version=2, backing=True), BELOW),
-    Variant("bitmaps", lambda: _build(10, clusters=500, bitmap=True)),
-    Variant("4k", lambda: _build(12, clusters=80)),
+    Variant("v3-512", lambda: build()),
+    Variant("v2-512", lambda: build(version=2)),
+    Variant("no-snapshot", lambda: build(snapshots=0)),
+    Variant("three-snapshots", lambda: build(snapshots=3)),
+    Variant("vm-state", lambda: build(snapshots=2, vm_state=True)),
+    Variant("refcount-1", lambda: build(snapshots=0, compressed=False, refcount_order=0), most=1),
+    Variant("refcount-2", lambda: build(refcount_order=1, compressed=False), most=3),
+    Variant("refcount-64", lambda: build(refcount_order=6)),
+    Variant("zstd", lambda: build(10, clusters=500, compression="zstd")),
+    Variant("backing", lambda: build(backing=True), BELOW),
+    Variant("v2-backing", lambda: build(version=2, backing=True), BELOW),
+    Variant("bitmaps", lambda: build(10, clusters=500, bitmap=True)),
+    Variant("4k", lambda: build(12, clusters=80)),
     Variant(
-        "extended", lambda: _build(14, clusters=70, compressed=False, extended_l2=True), large=True
+        "extended", lambda: build(14, clusters=70, compressed=False, extended_l2=True), large=True
     ),
     Variant(
         "64k",
-        lambda: _build(16, clusters=70, snapshots=1, compressed=False, holes=False),
+        lambda: build(16, clusters=70, snapshots=1, compressed=False, holes=False),
         large=True,
     ),
     Variant("luks", _encrypted, large=True),
