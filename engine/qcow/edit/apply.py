@@ -15,6 +15,7 @@ from ..image.image import Image
 from ..jobs import CancelToken, ProgressCallback
 from ..opening import AnyImage
 from ..opening import open as open_image
+from ..storage.base import Storage
 from ..storage.gate import Gate, Policy
 from ..storage.local import LocalFile
 from ..storage.locks import LockMode
@@ -83,6 +84,7 @@ class Preview(Closing):
             progress=progress,
             cancel=cancel,
             mending=mending,
+            device_size=image.storage.size() if is_device(image.storage) else None,
         )
         self._held.callback(self.editor.close)
         self.editor.on = ImageMark.of(image.storage)
@@ -357,6 +359,11 @@ def _history(path: str, editor: Editor) -> History:
     return history
 
 
+def is_device(storage: Storage) -> bool:
+    """Whether the bytes are those of a block device, which cannot grow."""
+    return isinstance(storage, LocalFile) and storage.is_device
+
+
 def _run(editor: Editor, action: Action, path: str) -> Plan:
     editor.start_count(action.command(path), action.describe())
     try:
@@ -364,6 +371,9 @@ def _run(editor: Editor, action: Action, path: str) -> Plan:
     except BaseException as error:
         editor.abandon(error)
         raise
+    if outcome.no_undo and editor.undo_count:
+        # The tables could be brought back, what they name could not.
+        editor.forget_history(outcome.no_undo.rstrip("."))
     return editor.planned(action.verb, outcome)
 
 
