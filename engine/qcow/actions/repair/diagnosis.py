@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ...errors import UsageError
@@ -15,6 +16,7 @@ from .remedy import Option, Remedy
 
 if TYPE_CHECKING:
     from ...chain import Chain
+    from ...inspect.triage import Triage
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,14 @@ class Case:
     chain: Chain | None = None
     #: What the user was asked for and answered, by its key (``size=2G`` for a lost header).
     answers: Mapping[str, str] = field(default_factory=dict)
+    cancel: CancelToken | None = None
+
+    @cached_property
+    def triage(self) -> Triage:
+        """What the leaked clusters hold, looked at once.  Raises Cancelled."""
+        from ...inspect.triage import triage
+
+        return triage(self.image, disk=self.chain, cancel=self.cancel)
 
 
 #: Looks at a case and offers remedies.  One for each kind of damage; see :func:`finders`.
@@ -35,9 +45,20 @@ Finder = Callable[[Case, CancelToken | None], list[Remedy]]
 def finders() -> tuple[Finder, ...]:
     """Everything that knows a kind of damage, in the order in which it is shown."""
     from .entries import find_entries
+    from .l1_entries import find_l1_entries
+    from .leaks import find_leaks
+    from .overlaps import find_overlaps
+    from .reattach import find_orphans
     from .recount import find_recount
 
-    return (find_entries, find_recount)
+    return (
+        find_orphans,
+        find_l1_entries,
+        find_overlaps,
+        find_entries,
+        find_leaks,
+        find_recount,
+    )
 
 
 def diagnose(
@@ -53,7 +74,7 @@ def diagnose(
     Raises Cancelled.
     """
     checked = check(image, progress=progress, cancel=cancel)
-    case = Case(image, checked, chain, answers or {})
+    case = Case(image, checked, chain, answers or {}, cancel=cancel)
     found: list[Remedy] = []
     for finder in finders():
         found += finder(case, cancel)

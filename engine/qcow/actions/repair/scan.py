@@ -108,7 +108,7 @@ def guest_ranges(image: Image, geometry: Geometry, entries: Entries) -> tuple[Gu
     order = np.lexsort((entries.numbers, entries.tables))
     tables, numbers = entries.tables[order], entries.numbers[order]
     for state, l1 in l1_tables(image):
-        size = _disk_size(image, state)
+        size = disk_size(image, state)
         offsets = (l1 & OFFSETS).astype(np.int64)
         for index in np.flatnonzero(np.isin(offsets, tables)).tolist():
             first = np.searchsorted(tables, offsets[index], side="left")
@@ -123,7 +123,8 @@ def guest_ranges(image: Image, geometry: Geometry, entries: Entries) -> tuple[Gu
     return tuple(found)
 
 
-def _disk_size(image: Image, state: str) -> int:
+def disk_size(image: Image, state: str) -> int:
+    """Bytes of the disk in a state, by its label."""
     for snapshot in image.snapshots:
         if snapshot.label == state and snapshot.disk_size is not None:
             return snapshot.disk_size
