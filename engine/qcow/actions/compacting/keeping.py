@@ -8,7 +8,7 @@ import numpy as np
 
 from ...layout.tables import I64
 from .moving import NO_MOVES, Moves, move_bitmaps, move_data, move_tables, table_ranks
-from .survey import BLOCK, DATA, FREE, ROOT, TABLE, Roles, all_tables, survey
+from .survey import BLOCK, DATA, FREE, ROOT, TABLE, Roles, all_tables, first_true, survey
 
 if TYPE_CHECKING:
     from ...edit.editor import Editor
@@ -28,7 +28,7 @@ def pack_keeping(editor: Editor, tally: Tally) -> None:
     if end >= len(roles):
         return
     old: I64 = np.flatnonzero(roles[end:] == DATA) + end
-    new: I64 = np.flatnonzero(tx.ledger.free(0, end))[: len(old)]
+    new = first_true(tx.ledger.free(0, end), len(old))
     tables = all_tables(tx)
     tx.ledger.seek(1)
     moves = NO_MOVES
@@ -52,9 +52,8 @@ def _end(roles: Roles, free: np.ndarray[tuple[int], np.dtype[np.bool_]], roots: 
     movable = np.isin(roles, (DATA, TABLE, ROOT, BLOCK))
     # Runs of compressed clusters stay where they are here.
     stays = np.flatnonzero((roles != FREE) & ~movable)
-    room = np.concatenate(([0], np.cumsum(free)))
-    data = roles == DATA
-    above = np.concatenate((np.cumsum(data[::-1])[::-1], [0]))
-    fits = np.flatnonzero(room - above >= shadows)
     lowest = int(stays[-1]) + 1 if len(stays) else 1
-    return max(int(fits[0]), lowest) if len(fits) else len(roles)
+    # Going down, each cluster may be data that needs a place, or one place less.
+    left = np.cumsum((roles == DATA)[::-1] | free[::-1], dtype=np.int32)
+    fits = np.count_nonzero(free) - shadows >= left
+    return max(len(roles) - int(np.count_nonzero(fits)), lowest)

@@ -77,6 +77,8 @@ def _attempt(roles: Roles, found: Survey, per: int) -> tuple[Layout, I64]:
     runs = found.runs[roles[found.runs[:, 0]] == PACKED]
     layout = Layout(end, window, reserved, Runs(*np.zeros((3, 0), dtype=np.int64)))
     low = layout.is_low(max(len(roles), end))[: len(roles)]
+    if not len(runs):
+        return layout, runs
     # A run stays where all of it may.
     inside = np.concatenate(([0], np.cumsum(low)))
     stays = inside[runs[:, 0] + runs[:, 1]] - inside[runs[:, 0]] == runs[:, 1]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...edit.counting import COMPRESSED
 from ...image.state import State
@@ -17,7 +18,7 @@ from ...inspect.fragmentation import fragmentation
 from ...layout.tables import I64, OFFSETS
 from .batches import Batches, Tally
 from .moving import NO_MOVES, Moves, move_bitmaps, move_data, move_tables, table_ranks
-from .survey import FIXED, PACKED, all_tables, survey
+from .survey import FIXED, PACKED, all_tables, first_true, survey
 
 if TYPE_CHECKING:
     from ...edit.editor import Editor
@@ -41,18 +42,23 @@ class Ordering:
         tx = editor.begin()
         found = survey(editor, tx)
         total = _count_data(editor.image.active)
-        slots = np.flatnonzero(~np.isin(found.roles, (FIXED, PACKED)))
-        #: Where the data goes, and where that ends.
-        self._slots = slots[slots > 0][:total]
-        self._end = int(self._slots[-1]) + 1
+        #: Where data can go, by host cluster, up to where the last of it goes.
+        self._slots = ~np.isin(found.roles, (FIXED, PACKED))
+        self._end = _after(self._slots, total)
+        self._slots = self._slots[: self._end]
+        #: Clusters below it are in order.
+        self._next = 0
         blocks = -(-len(found.roles) // tx.geometry.refcount_block_entries)
         room = self._spare // tx.geometry.cluster_size - found.roots - blocks
         self._most = max(1, room // 2)
         self._make_way(np.zeros(0, dtype=np.int64), roots=True)
         guest = done = 0
-        while done < len(self._slots):
-            editor.step("ordering", done, len(self._slots))
-            guest, done = self._stretch(guest, done)
+        while done < total:
+            editor.step("ordering", done, total)
+            guest, brought = self._stretch(guest)
+            if not brought:
+                break
+            done += brought
 
     def _helps(self) -> bool:
         """Whether reading the disk goes elsewhere in the file more often than the tables ask."""
@@ -62,29 +68,27 @@ class Ordering:
         needed = 1 + int(np.count_nonzero(active.l1() & OFFSETS))
         return plain > 0 and (found.jumps_back > 0 or found.runs > needed)
 
-    def _stretch(self, guest: int, done: int) -> tuple[int, int]:
-        """Bring the data from guest cluster ``guest`` on into the slots from number ``done`` on.
+    def _stretch(self, guest: int) -> tuple[int, int]:
+        """Bring the data from guest cluster ``guest`` on to the next slots.
 
-        What comes after them; nothing is left when the slots are used up.
+        The guest cluster behind it, and how many clusters it is.
         """
-        data, after = self._data(guest, done)
-        if not len(data):
-            return after, len(self._slots)
-        slots = self._slots[done : done + len(data)]
+        data, after = self._data(guest)
+        slots = first_true(self._slots, len(data), self._next)
+        data = data[: len(slots)]
         if not np.array_equal(data, slots):
             self._make_way(slots[data != slots])
-            data, _ = self._data(guest, done)
-            self._place(data, slots)
-        return after, done + len(data)
+            data, _ = self._data(guest)
+            self._place(data[: len(slots)], slots)
+        self._next = int(slots[-1]) + 1 if len(slots) else self._end
+        return after, len(data)
 
-    def _data(self, guest: int, done: int) -> tuple[I64, int]:
+    def _data(self, guest: int) -> tuple[I64, int]:
         """(host clusters of the next data in guest order, the guest cluster behind it)."""
         active = self._editor.image.active
         bits = np.uint64(active.geometry.cluster_bits)
-        most = min(self._most, len(self._slots) - done)
         found: list[I64] = []
-        missing = most
-        at = guest
+        missing, at = self._most, guest
         for window in active.windows(guest):
             at = window.first + window.clusters
             if window.entries is None:
@@ -92,8 +96,9 @@ class Ordering:
             offsets = window.entries & OFFSETS
             plain = np.flatnonzero((window.entries & COMPRESSED == 0) & (offsets != 0))
             clusters = (offsets[plain] >> bits).astype(np.int64)
-            # A cluster that guest clusters share has its place already.
-            fresh = ~np.isin(clusters, self._slots[:done])
+            # A cluster that several guest clusters name has its place already.
+            fresh = clusters >= self._next
+            fresh[~fresh] = ~self._slots[clusters[~fresh]]
             plain, clusters = plain[fresh][:missing], clusters[fresh][:missing]
             found.append(clusters)
             missing -= len(clusters)
@@ -148,6 +153,16 @@ class Ordering:
         below: I64 = np.flatnonzero(tx.ledger.free(first, self._end))[-clusters:] + first
         tx.ledger.take(below)
         return np.concatenate((below, tx.ledger.allocate(clusters - len(below))))
+
+
+def _after(mask: NDArray[np.bool_], number: int) -> int:
+    """The index behind the ``number``-th true element, or behind the last one."""
+    at, step = 0, 1 << 20
+    while at < len(mask) and (some := int(np.count_nonzero(mask[at : at + step]))) < number:
+        number -= some
+        at += step
+    found = np.flatnonzero(mask[at : at + step])[:number]
+    return at + int(found[-1]) + 1 if len(found) else len(mask)
 
 
 def _count_data(state: State) -> int:

@@ -16,7 +16,7 @@ from ...layout.tables import I64
 from .batches import Batches, Tally
 from .layout import Runs, lay_out, shortest
 from .moving import Moves, move_bitmaps, move_data, move_tables, table_ranks
-from .survey import BLOCK, DATA, FIXED, FREE, PACKED, ROOT, Survey, all_tables, survey
+from .survey import BLOCK, DATA, FIXED, FREE, PACKED, ROOT, Survey, all_tables, first_true, survey
 
 if TYPE_CHECKING:
     from ...edit.editor import Editor
@@ -144,7 +144,7 @@ class Packing:
             ends = np.cumsum(runs.clusters)
             some = max(1, int(np.searchsorted(ends, _MOST, side="right")))
             return Moves(*(_expanded(part[:some], runs.clusters[:some]) for part in runs[:2]))
-        outside = np.flatnonzero((self._roles == DATA) & ~self._low)[:_MOST]
+        outside = first_true((self._roles == DATA) & ~self._low, _MOST)
         free = self._free(tx, len(outside))
         return Moves(outside[: len(free)], free)
 
@@ -158,7 +158,7 @@ class Packing:
 
     def _free(self, tx: Transaction, most: int) -> I64:
         free = tx.ledger.free(0, self._layout.end) & self._low[: self._layout.end]
-        return np.flatnonzero(free)[:most]
+        return first_true(free, most)
 
     def _room(self, tx: Transaction) -> int:
         """Clusters a round may take, besides those for roots and refcounts."""

@@ -32,6 +32,8 @@ _ROLES = {
 }
 
 Roles = NDArray[np.uint8]
+#: Clusters looked at together.
+_PART = 1 << 20
 
 
 class Survey(NamedTuple):
@@ -78,6 +80,21 @@ def survey(editor: Editor, tx: Transaction) -> Survey:
 def all_tables(tx: Transaction) -> I64:
     """Host clusters of the L2 tables of all states (int64, ascending, no repeats)."""
     return distinct(np.concatenate([table_clusters(l1, tx.geometry) for l1 in all_l1(tx)]))
+
+
+def first_true(mask: NDArray[np.bool_], most: int, start: int = 0) -> I64:
+    """The indices of the first ``most`` true elements from ``start`` on (int64, ascending).
+
+    Looked for in parts, since indices take eight times the memory of a mask.
+    """
+    found: list[I64] = []
+    for at in range(start, len(mask), _PART):
+        if most <= 0:
+            break
+        some: I64 = np.flatnonzero(mask[at : at + _PART])[:most] + at
+        found.append(some)
+        most -= len(some)
+    return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
 
 
 def all_l1(tx: Transaction) -> list[U64]:
