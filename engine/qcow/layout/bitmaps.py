@@ -9,6 +9,8 @@ from ..record import record
 from .constants import BITMAP_AUTO, BITMAP_IN_USE, MAX_BITMAP_TABLE_ENTRIES, MAX_NAME
 
 _FIXED = struct.Struct(">QIIBBHI")
+#: Bytes of a directory entry before its extra data and its name.
+ENTRY_HEAD = _FIXED.size
 #: The only type of bitmap there is.
 DIRTY_BITMAP = 1
 
