@@ -25,12 +25,14 @@ from ..layout.constants import (
     EXT_CRYPTO,
 )
 from ..layout.extensions import CryptoExtension
+from ..layout.header_rules import l1_fault
 from ..layout.header_switch import HeaderSwitch
 from ..layout.tables import I64, U64, decode_u64
 from .ledger import Ledger
 from .refcount_blocks import write_refcounts
 from .rewriting import rewrite_tables
-from .transaction import Transaction
+from .transaction import SnapshotDraft, Transaction
+from .verify import View
 
 #: Pointers further than this behind the end of the file are damage, not space to keep free.
 _FAR = 1 << 20
@@ -65,6 +67,14 @@ class Repair(Transaction):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._changes: list[EntryChange] = []
+        #: Snapshots whose L1 tables cannot be read: they stay as they are, and count nothing.
+        self.unreadable: list[SnapshotDraft] = []
+        size = self.image.storage.size()
+        for draft in self.snapshots:
+            place = draft.entry.l1_table_offset, draft.entry.l1_size
+            if l1_fault(*place, self.geometry, size) is not None:
+                draft.give_up_l1()
+                self.unreadable.append(draft)
 
     @property
     def l1_tables(self) -> list[U64]:
@@ -123,6 +133,10 @@ class Repair(Transaction):
         if not self.snapshots:
             self.change_header(nb_snapshots=0, snapshots_offset=0)
 
+    def kept_snapshots(self, *, moved: bool = False) -> list[View]:
+        unreadable = {draft.entry.index for draft in self.unreadable}
+        return [v for v in super().kept_snapshots(moved=moved) if v.before not in unreadable]
+
     def _write_refcounts(self) -> None:
         write_refcounts(self, self.header.refcount_order, rebuild=True)
 
@@ -133,6 +147,8 @@ class Repair(Transaction):
         self._count_run(header.l1_table_offset, header.l1_size * 8)
         self.count_tree(self.l1, 1)
         for draft in self.snapshots:
+            if draft in self.unreadable:
+                continue
             if not draft.is_new:
                 self._count_run(draft.entry.l1_table_offset, draft.entry.l1_size * 8)
             self.count_tree(draft.l1, 1)

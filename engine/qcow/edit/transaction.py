@@ -65,6 +65,11 @@ class SnapshotDraft:
             self._l1 = self._read.copy()
         return self._l1
 
+    def give_up_l1(self) -> None:
+        """Take the L1 table, which cannot be read, for empty; the entry stays as it is."""
+        self._l1 = np.zeros(0, dtype=np.uint64)
+        self._read = self._l1.copy()
+
     @property
     def changed(self) -> bool:
         """Whether the L1 table must be written anew."""

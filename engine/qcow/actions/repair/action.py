@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...edit.editor import Editor
+from ...edit.mending import Mending
 from ...edit.plan import Outcome
 from ...edit.verify import View
 from ...errors import EditRefused, VerificationError
@@ -15,6 +16,7 @@ from ...inspect.check import CheckResult
 from ...text import safe
 from ..command_line import command_line
 from .diagnosis import Case, choose, diagnose
+from .lost_header import header_lost
 from .remedy import Option, Remedy
 
 
@@ -47,12 +49,17 @@ class RepairImage:
         }
 
     def run(self, editor: Editor) -> Outcome:
+        lost = editor.mending
         case, remedies = diagnose(
-            editor.image, chain=editor.chain(), answers=self.choices, cancel=editor.cancel
+            editor.image,
+            chain=editor.chain(),
+            answers=self.choices,
+            only=self.only,
+            cancel=editor.cancel,
         )
-        ids = {remedy.id for remedy in remedies}
-        choices = {key: value for key, value in self.choices.items() if key in ids}
-        chosen = choose(remedies, choices, self.only)
+        if lost is not None:
+            remedies = (header_lost(editor.image), *remedies)
+        chosen = choose(remedies, self.choices, self.only)
         if not remedies:
             return Outcome(summary="There is nothing to repair.", facts=_facts(case, [], []))
         if not chosen:
@@ -60,6 +67,9 @@ class RepairImage:
                 f"Each of the {len(remedies)} finding(s) needs a choice: `repair --plan` shows "
                 "what each choice keeps and loses."
             )
+        if case.mending is not None:
+            tables = (*(() if lost is None else lost.tables), *case.mending.tables)
+            editor.mend(Mending(case.mending.header, tables))
         left = [remedy for remedy in remedies if all(remedy is not done for done, _ in chosen)]
         tx = editor.begin_repair()
         for remedy, option in chosen:

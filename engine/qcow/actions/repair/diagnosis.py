@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from ...edit.mending import Mending
 from ...errors import UsageError
 from ...image.image import Image
 from ...inspect.check import CheckResult, check
 from ...jobs import CancelToken, ProgressCallback
 from ...text import safe
+from .mends import see
 from .remedy import Option, Remedy
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ class Case:
     chain: Chain | None = None
     #: What the user was asked for and answered, by its key (``size=2G`` for a lost header).
     answers: Mapping[str, str] = field(default_factory=dict)
+    #: How the image is seen here, where that is not how it is in the file.
+    mending: Mending | None = None
     cancel: CancelToken | None = None
 
     @cached_property
@@ -44,6 +48,7 @@ Finder = Callable[[Case, CancelToken | None], list[Remedy]]
 
 def finders() -> tuple[Finder, ...]:
     """Everything that knows a kind of damage, in the order in which it is shown."""
+    from .bitmaps import find_bitmaps
     from .entries import find_entries
     from .l1_entries import find_l1_entries
     from .leaks import find_leaks
@@ -56,6 +61,7 @@ def finders() -> tuple[Finder, ...]:
         find_l1_entries,
         find_overlaps,
         find_entries,
+        find_bitmaps,
         find_leaks,
         find_recount,
     )
@@ -66,16 +72,20 @@ def diagnose(
     *,
     chain: Chain | None = None,
     answers: Mapping[str, str] | None = None,
+    only: frozenset[str] | None = None,
     progress: ProgressCallback | None = None,
     cancel: CancelToken | None = None,
 ) -> tuple[Case, tuple[Remedy, ...]]:
     """Check ``image`` and find what can be done; the remedies in the order they are applied.
 
-    Raises Cancelled.
+    What keeps the image from being opened as it should is mended first, as ``answers`` and ``only``
+    say; the rest is what is found then.  Raises Cancelled, UsageError for an answer that cannot be.
     """
-    checked = check(image, progress=progress, cancel=cancel)
-    case = Case(image, checked, chain, answers or {}, cancel=cancel)
-    found: list[Remedy] = []
+    sight = see(image, answers or {}, only, cancel)
+    checked = check(sight.image, progress=progress, cancel=cancel)
+    mending = sight.mending if sight.changed else None
+    case = Case(sight.image, checked, chain, answers or {}, mending, cancel)
+    found: list[Remedy] = [*sight.mends]
     for finder in finders():
         found += finder(case, cancel)
     return case, tuple(sorted(found, key=lambda remedy: remedy.order))
@@ -88,7 +98,7 @@ def choose(
 
     Raises UsageError for an id or a key that does not exist.
     """
-    known = {remedy.id for remedy in remedies}
+    known = {key for remedy in remedies for key in (remedy.id, *remedy.questions)}
     for id_ in (*choices, *(only or ())):
         if id_ not in known:
             raise UsageError(f'There is no finding "{safe(id_)}"; `repair --plan` lists them.')

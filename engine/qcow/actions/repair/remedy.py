@@ -67,6 +67,8 @@ class Remedy(ABC):
     options: tuple[Option, ...]
     default: str | None = None
     order: int = 50
+    #: Keys besides ``id`` that a user may answer (``--choice KEY=VALUE``).
+    questions: tuple[str, ...] = ()
 
     @abstractmethod
     def apply(self, tx: Repair, option: Option) -> None:

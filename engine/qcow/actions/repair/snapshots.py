@@ -1,0 +1,359 @@
+"""Snapshot table damage: a wrong length or offset put right, or single entries dropped.
+
+The table is read again with other ideas of where an entry ends, until the rest of it makes sense.
+What makes sense: an L1 table at the start of a cluster inside the file, an ID and a name that are
+text, a date that is possible.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...edit.mending import Mending
+from ...edit.patch import Patch
+from ...findings import Finding, GuestRange
+from ...image.image import Image
+from ...layout import problems as P
+from ...layout.constants import MAX_SNAPSHOT_EXTRA, MAX_SNAPSHOTS
+from ...layout.header_rules import l1_fault
+from ...layout.snapshots import (
+    NeedMoreBytes,
+    Snapshot,
+    SnapshotEntryError,
+    encode_snapshot_table,
+    parse_snapshot,
+)
+from ...text import safe
+from .header import with_field
+from .mends import HeaderMend, Mend, Sight
+from .remedy import Option
+
+if TYPE_CHECKING:
+    from ...edit.repairing import Repair
+
+_FIXED = 40
+_EXTRA_AT = 36
+#: Bytes of a table that are looked at; real ones have some hundred.
+_TABLE = 1 << 20
+#: Most clusters of the file that are searched for a table.
+_SEARCHED = 1 << 16
+
+
+def find_snapshots(sight: Sight) -> list[Mend]:
+    """Remedies for the snapshot table, first for the table, then for single entries."""
+    if sight.image.geometry is None:
+        return []
+    invalid = sight.problem(P.SNAPSHOT_TABLE_INVALID)
+    if invalid is not None:
+        return _table(sight, invalid)
+    entry = sight.problem(P.SNAPSHOT_ENTRY)
+    if entry is not None:
+        return _entries(sight, entry)
+    return []
+
+
+# ---- the table
+
+
+def _table(sight: Sight, problem: Finding) -> list[Mend]:
+    image, header = sight.image, sight.image.header
+    offset, count = header.snapshots_offset, header.nb_snapshots
+    placed = 0 < offset < image.storage.size() and not offset % header.cluster_size
+    if not placed or count > MAX_SNAPSHOTS:
+        return [_elsewhere(sight, problem, count)]
+    data = image.storage.read(offset, _TABLE)
+    found = _salvage(image, data, offset, count)
+    ways: list[tuple[Option, tuple[Snapshot, ...]]] = []
+    if len(found) == count:
+        names = ", ".join(f'"{safe(s.name, 40)}"' for s in found[:8])
+        ways.append(
+            (
+                Option(
+                    "fix",
+                    f"Put the table's lengths right; all {count} snapshots are there: {names}",
+                    "Every snapshot, with its ID, name and date.",
+                    "",
+                    "The snapshot table, anew.",
+                    evidence=("With it every entry has a usable L1 table and a readable name.",),
+                ),
+                found,
+            )
+        )
+    elif found:
+        ways.append((_keep_option(found, count), found))
+    ways.append((_drop_all(count), ()))
+    return [TableMend("snapshot-table", problem, image, tuple(ways))]
+
+
+def _keep_option(found: tuple[Snapshot, ...], count: int) -> Option:
+    names = ", ".join(f'"{safe(s.name, 40)}"' for s in found[:8])
+    return Option(
+        "keep-readable",
+        f"Keep the {len(found)} snapshot(s) that can be told: {names}",
+        "These snapshots and the active disk.",
+        f"The other {count - len(found)} snapshot(s), which cannot be read now either.",
+        "The snapshot table, anew.",
+        certain=False,
+    )
+
+
+def _drop_all(count: int) -> Option:
+    return Option(
+        "drop",
+        f"Drop all {count} snapshots",
+        "The active disk.",
+        "Every snapshot.  Their clusters stay in the file as leaks.",
+        "The header.",
+        certain=False,
+    )
+
+
+class TableMend(Mend):
+    """The table as it should be; it is seen over the damaged one, and written anew."""
+
+    def __init__(
+        self,
+        id_: str,
+        finding: Finding,
+        image: Image,
+        ways: tuple[tuple[Option, tuple[Snapshot, ...]], ...],
+    ) -> None:
+        self.id = id_
+        self.finding = finding
+        self.options = tuple(option for option, _ in ways)
+        self.default = next((o.key for o in self.options if o.lossless and o.certain), None)
+        self._image = image
+        self._wanted = {option.key: wanted for option, wanted in ways}
+
+    def mend(self, mending: Mending, option: Option) -> Mending:
+        wanted = self._wanted[option.key]
+        header = with_field(mending.header, "nb_snapshots", len(wanted))
+        if not wanted:
+            return Mending(with_field(header, "snapshots_offset", 0), mending.tables)
+        offset = self._image.header.snapshots_offset
+        table = encode_snapshot_table(wanted)
+        there = self._image.storage.read(offset, len(table)).ljust(len(table), b"\0")
+        return Mending(header, (*mending.tables, Patch(offset, there, table)))
+
+    def apply(self, tx: Repair, option: Option) -> None:
+        tx.new_snapshot_table = True
+
+
+def _salvage(image: Image, data: bytes, offset: int, count: int) -> tuple[Snapshot, ...]:
+    """The entries of a damaged table, at most ``count``: those that make sense, in order."""
+    found: list[Snapshot] = []
+    at = 0
+    while len(found) < count and at + _FIXED <= len(data):
+        entry, end = _plain(image, data, at, len(found), offset)
+        if entry is None:
+            entry, end = _mended(image, data, at, len(found), offset, count)
+        if entry is None:
+            later = _next(image, data, at + 8, len(found), offset)
+            if later is None:
+                break
+            at = later
+            continue
+        found.append(entry)
+        at = end
+    return tuple(found)
+
+
+def _plain(
+    image: Image, data: bytes, at: int, index: int, offset: int
+) -> tuple[Snapshot | None, int]:
+    try:
+        entry, end = parse_snapshot(data, at, index, offset)
+    except (NeedMoreBytes, SnapshotEntryError):
+        return None, at
+    return (entry, end) if _sensible(image, entry) else (None, at)
+
+
+def _mended(
+    image: Image, data: bytes, at: int, index: int, offset: int, count: int
+) -> tuple[Snapshot | None, int]:
+    """The entry at ``at`` with another length of its extra data, ID or name."""
+    for changed in _lengths(data, at):
+        entry, end = _plain(image, changed, at, index, offset)
+        if entry is None:
+            continue
+        last = index + 1 == count
+        if last or _plain(image, data, end, index + 1, offset)[0] is not None:
+            return entry, end
+    return None, at
+
+
+def _lengths(data: bytes, at: int) -> Iterator[bytes]:
+    """``data`` with the lengths of the entry at ``at`` put otherwise, the likeliest first."""
+    id_length, name_length = struct.unpack_from(">HH", data, at + 12)
+    extra = int.from_bytes(data[at + _EXTRA_AT : at + _FIXED], "big")
+    extras = [16, 24, 0, 8, *range(32, MAX_SNAPSHOT_EXTRA + 1, 8)]
+    tries: list[tuple[int, int, int]] = [(each, id_length, name_length) for each in extras]
+    if extra in (0, 16, 24):
+        text = data[at + _FIXED + extra : at + _FIXED + extra + 4096]
+        digits = len(text) - len(text.lstrip(b"0123456789"))
+        tries += [(extra, n, name_length) for n in range(1, min(digits, 10) + 1)]
+        rest = text[id_length:].split(b"\0", 1)[0]
+        tries += [(extra, id_length, n) for n in range(len(rest), 0, -1)]
+    for more, id_, name in tries:
+        if (more, id_, name) != (extra, id_length, name_length):
+            made = bytearray(data)
+            struct.pack_into(">HH", made, at + 12, id_, name)
+            struct.pack_into(">I", made, at + _EXTRA_AT, more)
+            yield bytes(made)
+
+
+def _next(image: Image, data: bytes, start: int, index: int, offset: int) -> int | None:
+    """Where the next entry that makes sense starts, within some kilobytes."""
+    for at in range(start, min(len(data) - _FIXED, start + 8192), 8):
+        if _plain(image, data, at, index, offset)[0] is not None:
+            return at
+    return None
+
+
+def _sensible(image: Image, entry: Snapshot) -> bool:
+    geometry = image.usable_geometry_for_tables()
+    fault = l1_fault(entry.l1_table_offset, entry.l1_size, geometry, image.storage.size())
+    if fault is not None or not entry.l1_size or not entry.id.isdigit():
+        return False
+    if not entry.name or not _is_text(entry.name) or entry.date_nsec >= 10**9:
+        return False
+    span = entry.l1_size * geometry.l2_span
+    return entry.disk_size is None or entry.disk_size <= span
+
+
+def _is_text(name: bytes) -> bool:
+    try:
+        return name.decode("utf-8").isprintable()
+    except UnicodeDecodeError:
+        return False
+
+
+def _elsewhere(sight: Sight, problem: Finding, count: int) -> Mend:
+    """The header's reference cannot be used: look for a table in the clusters of the file."""
+    ways: dict[Option, bytes] = {}
+    for offset, found in _candidates(sight):
+        names = ", ".join(f'"{safe(s.name, 40)}"' for s in found[:8])
+        header = with_field(sight.header, "snapshots_offset", offset)
+        option = Option(
+            f"{offset:#x}",
+            f"Take the table at {offset:#x}, with {len(found)} snapshot(s): {names}",
+            "These snapshots.",
+            "",
+            "The header.",
+            certain=len(found) == count,
+            evidence=("Each of its entries has a usable L1 table and a readable name.",),
+        )
+        ways[option] = with_field(header, "nb_snapshots", len(found))
+    right = [option.key for option in ways if option.certain]
+    cleared = with_field(with_field(sight.header, "nb_snapshots", 0), "snapshots_offset", 0)
+    ways[_drop_all(min(count, MAX_SNAPSHOTS))] = cleared
+    return HeaderMend("snapshot-table", problem, ways, right[0] if len(right) == 1 else None)
+
+
+def _candidates(sight: Sight) -> Iterator[tuple[int, tuple[Snapshot, ...]]]:
+    """(host offset, entries) of what could be a snapshot table, as many as are likely."""
+    image = sight.image
+    size = image.header.cluster_size
+    clusters = min(-(-image.storage.size() // size), _SEARCHED)
+    piece = min(size, 4096)
+    buffer = bytearray(256 * piece)
+    shown = 0
+    for first in range(1, clusters, 256):
+        if sight.cancel is not None:
+            sight.cancel.check()
+        offsets = [each * size for each in range(first, min(first + 256, clusters))]
+        image.storage.read_pieces(offsets, piece, memoryview(buffer)[: len(offsets) * piece])
+        heads = np.frombuffer(buffer, dtype=np.uint8, count=len(offsets) * piece)
+        heads = heads.reshape(len(offsets), piece)
+        l1 = heads[:, :8].copy().view(">u8")[:, 0].astype(np.uint64)
+        plausible = (l1 != 0) & (l1 % np.uint64(size) == 0) & (l1 < np.uint64(image.storage.size()))
+        for row in np.flatnonzero(plausible).tolist():
+            data = image.storage.read(offsets[row], 64 << 10)
+            found = _run(image, data, offsets[row])
+            if found:
+                yield offsets[row], found
+                shown += 1
+            if shown == 8:
+                return
+
+
+def _run(image: Image, data: bytes, offset: int) -> tuple[Snapshot, ...]:
+    found: list[Snapshot] = []
+    at = 0
+    while True:
+        entry, end = _plain(image, data, at, len(found), offset)
+        if entry is None:
+            return tuple(found)
+        found.append(entry)
+        at = end
+
+
+# ---- single entries
+
+
+def _entries(sight: Sight, problem: Finding) -> list[Mend]:
+    """Entries whose L1 table cannot be used: to be dropped, each by a choice of its own."""
+    image = sight.image
+    geometry = image.usable_geometry_for_tables()
+    made: list[Mend] = []
+    for snapshot in image.snapshots:
+        size = image.storage.size()
+        fault = l1_fault(snapshot.l1_table_offset, snapshot.l1_size, geometry, size)
+        if fault is None and snapshot.l1_size:
+            continue
+        shown = f'snapshot {safe(snapshot.id, 20)} ("{safe(snapshot.name, 60)}")'
+        ways = _entry_ways(sight, snapshot, shown)
+        finding = _about(problem, f"The L1 table of {shown} cannot be used.")
+        made.append(TableMend(f"snapshot-{safe(snapshot.id, 20)}", finding, image, ways))
+    return made
+
+
+def _about(finding: Finding, what: str) -> Finding:
+    return Finding(finding.kind, what, structure=finding.structure)
+
+
+def _entry_ways(
+    sight: Sight, snapshot: Snapshot, shown: str
+) -> tuple[tuple[Option, tuple[Snapshot, ...]], ...]:
+    image = sight.image
+    others = tuple(s for s in image.snapshots if s is not snapshot)
+    whole = (GuestRange(0, snapshot.disk_size or image.virtual_size, snapshot.label),)
+    drop = Option(
+        "drop",
+        f"Drop {shown}",
+        "The active disk and every other snapshot.",
+        f"{shown[0].upper()}{shown[1:]}, which cannot be read now either.",
+        "The snapshot table, anew.",
+        certain=False,
+        changes=whole,
+    )
+    ways: list[tuple[Option, tuple[Snapshot, ...]]] = []
+    for changed, title in _better(image, snapshot):
+        fix = Option(
+            "fix" if not ways else f"fix-{len(ways) + 1}",
+            f"{title} of {shown}",
+            "The snapshot.",
+            "",
+            "The snapshot table, anew.",
+            certain=True,
+        )
+        wanted = tuple(changed if s is snapshot else s for s in image.snapshots)
+        ways.append((fix, wanted))
+    return (*ways, (drop, others))
+
+
+def _better(image: Image, snapshot: Snapshot) -> Iterator[tuple[Snapshot, str]]:
+    """The entry with an L1 size that its disk needs, where only the size is impossible."""
+    geometry = image.usable_geometry_for_tables()
+    disk = image.virtual_size if snapshot.disk_size is None else snapshot.disk_size
+    needed = geometry.l1_entries(disk)
+    if needed == snapshot.l1_size or not needed:
+        return
+    size = image.storage.size()
+    if l1_fault(snapshot.l1_table_offset, needed, geometry, size) is None:
+        yield replace(snapshot, l1_size=needed), f"Take the L1 table for {needed} entries"
