@@ -100,11 +100,13 @@ def change(
     make: Callable[[], Sequence[Action]],
     *,
     asks: bool = False,
+    always_asks: bool = False,
 ) -> int:
     """Plan or apply the actions that ``make`` gives, and say what was done; the exit code.
 
     ``make`` is called after the options were found right, for what it needs is slow to load.
-    ``asks``: something may be lost, so that a person at a terminal is asked before.
+    ``asks``: something may be lost, so that a person at a terminal is asked before;
+    ``always_asks``: also where nothing is lost.
     """
     wishes = _wishes(path, arguments)
     actions = make()
@@ -112,13 +114,15 @@ def change(
         _report(_planned(path, actions, arguments, output, wishes), path, output, wishes)
         return exit_codes.OK
     planned_on, shown = None, False
-    if asks and not wishes.yes:
+    if (asks or always_asks) and not wishes.yes:
         from .confirming import confirmed, somebody_to_ask
         from .plan_output import plan_lines
 
         if somebody_to_ask():
             plans = _planned(path, actions, arguments, output, wishes)
-            if any(plan.outcome.loses and not plan.changes_nothing for plan in plans):
+            if any(
+                (always_asks or plan.outcome.loses) and not plan.changes_nothing for plan in plans
+            ):
                 shown = True
                 output.diagnostic(
                     "\n".join(row for plan in plans for row in plan_lines(plan, path))
@@ -131,6 +135,21 @@ def change(
     undo = not arguments.has(NO_UNDO.key)
     _report(plans, path, output, wishes, shown=shown, undo=undo)
     return exit_codes.OK
+
+
+def carried_out(
+    path: str,
+    actions: Sequence[Action],
+    planned_on: ImageMark,
+    arguments: Arguments,
+    output: Output,
+) -> list[Plan]:
+    """Apply ``actions`` to the image that ``planned_on`` marks; nothing is asked, nothing said.
+
+    Raises as :func:`change` does, ChangedError when it is no longer that image.
+    """
+    wishes = _wishes(path, arguments)
+    return _applied(path, actions, planned_on, arguments, output, wishes)
 
 
 def _wishes(path: str, arguments: Arguments) -> _Wishes:

@@ -23,6 +23,9 @@ COMPARE_NOT_READ: Final = 4
 # audit
 AUDIT_FAILED: Final = 1
 
+# rescue
+RESCUE_INCOMPLETE: Final = 2
+
 #: 128 + the signal, as shells report it.
 INTERRUPTED: Final = 130
 BROKEN_PIPE: Final = 141

@@ -32,6 +32,8 @@ def entry() -> None:
 
 def _all_said() -> bool:
     """Whether nothing is left to do but to take the interpreter apart, which can be left out."""
+    if "qcow.edit.apply" in sys.modules:
+        return False  # an image may have been changed: `snapshot -c`, `check -r`
     threading = sys.modules.get("threading")  # not there: there is one thread
     if threading is not None and threading.active_count() > 1:
         return False

@@ -23,6 +23,11 @@ GROUPS: Final[dict[str, tuple[str, ...]]] = {
         "amend",
         "bitmap",
     ),
+    "Damaged images": (
+        "repair",
+        "rescue",
+        "bundle",
+    ),
     "What only qcowtui changes": (
         "compact",
         "write",

@@ -31,12 +31,23 @@ _NO_DECODE = Option(
     "no-decode", help="Do not unpack compressed clusters: as thorough as qemu-img, and quicker"
 )
 
+_REPAIR = Option(
+    "repair",
+    "r",
+    "leaks|all",
+    "Repair what can be repaired without a loss, as `repair --apply`, and check again",
+)
+
 
 def run(arguments: Arguments, output: Output) -> int:
     path = one_operand(arguments)
     as_json = wants_json(arguments)
     require_cache_mode(arguments)
     quiet = arguments.has(QUIET.key)
+    if arguments.has(_REPAIR.key):
+        from ..check_repair import check_and_repair
+
+        return check_and_repair(path, arguments.get(_REPAIR.key) or "", arguments, output)
     with opened(path, arguments) as image:
         if not isinstance(image, Image):
             output.error("This image format does not support checks")
@@ -53,7 +64,9 @@ def run(arguments: Arguments, output: Output) -> int:
     return result.exit_code
 
 
-def check_json(image: Image, result: CheckResult) -> JsonObject:
+def check_json(
+    image: Image, result: CheckResult, leaks_fixed: int = 0, corruptions_fixed: int = 0
+) -> JsonObject:
     """qemu-img's members in its order, and behind them what only this program tells."""
     members: JsonObject = {
         "filename": os.fsencode(image.name),
@@ -64,6 +77,8 @@ def check_json(image: Image, result: CheckResult) -> JsonObject:
         "image-end-offset": result.image_end_offset,
         "corruptions": result.corruptions,
         "leaks": result.leaks,
+        "corruptions-fixed": corruptions_fixed,
+        "leaks-fixed": leaks_fixed,
         "total-clusters": result.total_clusters,
         "allocated-clusters": result.allocated_clusters,
         "fragmented-clusters": result.fragmented_clusters,
@@ -123,23 +138,20 @@ VERB = Verb(
         QUIET,
         CACHE,
         _NO_DECODE,
-        Option(
-            "repair",
-            "r",
-            "leaks|all",
-            refused="check -r (repair) changes the image; this version only looks.",
-        ),
+        _REPAIR,
     ),
     run,
     (
         ("disk.qcow2", "Findings by cause on stderr, qemu-img's summary on stdout."),
         ("--output=json disk.qcow2", "qemu-img's counts, and every finding as an object."),
+        ("-r all disk.qcow2", "Carry out the default plan of `repair`, and check again."),
         ("--no-decode disk.qcow2", "The tables and refcounts only; compressed data is not read."),
     ),
     (
         "Checks tables, refcounts, snapshots and bitmaps, and unpacks every compressed cluster "
         "(not with --no-decode). "
-        "It reads FILE and nothing else. The counts are those of qemu-img; where it sees less, "
+        "It reads FILE and nothing else, and changes it only with -r. "
+        "The counts are those of qemu-img; where it sees less, "
         "JSON has the difference as extra-corruptions and extra-leaks.",
     ),
     (

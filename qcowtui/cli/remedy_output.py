@@ -1,0 +1,121 @@
+"""What can be done about a damaged image, for a person."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+from qcow.actions.repair import Case, Option, Remedy
+from qcow.findings import GuestRange, Severity
+from qcow.text import safe
+from qcowtui.views.units import plural, size
+
+from .plan_output import typed
+
+_WIDTH = 96
+_FIRST = 12  # columns of the labels of an option
+#: Remedies shown in full; JSON has all.
+_SHOWN = 20
+#: Guest ranges shown of one option.
+_RANGES = 2
+
+
+def remedy_lines(case: Case, remedies: Sequence[Remedy], path: str) -> list[str]:
+    """Every finding with its options, and how to go on."""
+    found = [finding for finding in case.checked.findings if finding.severity >= Severity.LEAK]
+    if not remedies:
+        if not found:
+            return ["There is nothing to repair."]
+        lines = [f"Nothing is known that would repair {plural(len(found), 'finding')}:"]
+        return lines + [row for finding in found for row in _wrapped(finding.what, "  - ")]
+    lines = []
+    for remedy in remedies[:_SHOWN]:
+        lines += [*_remedy(remedy), ""]
+    if len(remedies) > _SHOWN:
+        rest = len(remedies) - _SHOWN
+        lines += [f"And {plural(rest, 'more finding')}; --output=json has all of them.", ""]
+    told = {remedy.finding.code for remedy in remedies}
+    besides = [finding for finding in found if finding.code not in told]
+    if besides:
+        lines += ["Found besides, and cleared up with it where the above is the cause:"]
+        lines += [row for f in besides for row in _wrapped(f"{f.code}: {f.what}", "  - ")]
+        lines += [""]
+    return lines + next_steps(remedies, path)
+
+
+def next_steps(remedies: Sequence[Remedy], path: str) -> list[str]:
+    """What the default does, what is left to decide, and what to type for each."""
+    ready = [remedy for remedy in remedies if remedy.default is not None]
+    open_ones = [remedy for remedy in remedies if remedy.default is None]
+    lines = []
+    if ready:
+        losing = sum(not remedy.option(remedy.default or "").lossless for remedy in ready)
+        treated = f"The default treats {len(ready)} of {plural(len(remedies), 'finding')}"
+        if losing:
+            lines += _wrapped(
+                f"{treated}; {losing} of them cannot be treated without a loss, which is stated."
+            )
+        else:
+            lines += _wrapped(f"{treated} and loses nothing.")
+        lines += [
+            f"  see it first:  {typed('qcowtui', 'repair', '--dry-run', path)}",
+            f"  do it:         {typed('qcowtui', 'repair', '--apply', path)}",
+            f"  take it back:  {typed('qcowtui', 'undo', path)}",
+        ]
+    if open_ones:
+        lines += _wrapped(
+            f"{plural(len(open_ones), 'finding')} {'waits' if len(open_ones) == 1 else 'wait'} for "
+            "your choice, and nothing is done about it before:"
+        )
+        for remedy in open_ones[:_SHOWN]:
+            choice = f"{remedy.id}={remedy.options[0].key if remedy.options else 'leave'}"
+            lines.append(f"  {typed('qcowtui', 'repair', '--apply', '--choice', choice, path)}")
+    return lines
+
+
+def _remedy(remedy: Remedy) -> list[str]:
+    lines = [f"{remedy.id}  [{remedy.finding.code}]", *_wrapped(remedy.finding.what, "  ")]
+    for option in remedy.options:
+        lines += _option(option, option.key == remedy.default)
+    return lines
+
+
+def _option(option: Option, default: bool) -> list[str]:
+    mark = "*" if default else "-"
+    doubt = "" if option.certain else " (not certain)"
+    lines = _wrapped(f"{option.title}{doubt}", f"  {mark} {option.key}: ")
+    lines += _labelled("keeps", option.keeps)
+    lines += _labelled("loses", option.loses or "nothing")
+    lines += _labelled("writes", option.writes)
+    if option.changes:
+        lines += _labelled("affects", _places(option.changes))
+    for sentence in option.evidence[:3]:
+        lines += _labelled("because", sentence)
+    return lines
+
+
+def _places(ranges: Sequence[GuestRange]) -> str:
+    shown = ", ".join(
+        f"{size(r.length)} at {r.start:#x}"
+        + ("" if r.state == "active" else f" of {safe(r.state)}")
+        for r in ranges[:_RANGES]
+    )
+    if len(ranges) <= _RANGES:
+        return f"guest data: {shown}"
+    every = size(sum(r.length for r in ranges))
+    return f"guest data: {shown}, and {len(ranges) - _RANGES:,} more ranges; {every} in all"
+
+
+def _labelled(label: str, text: str) -> list[str]:
+    return _wrapped(text, f"      {label:<{_FIRST - 4}}")
+
+
+def _wrapped(text: str, lead: str = "") -> list[str]:
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent=lead,
+        subsequent_indent=" " * min(len(lead), 14),
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
