@@ -8,9 +8,9 @@ from typing import Any, Final, NamedTuple
 from qcow.actions.create_options import CreateOptions
 from qcow.errors import UsageError
 from qcow.text import safe
+from qcowtui.views.typed_size import size_value
 
 from .qemu_options import BOOLEANS, key_values
-from .qemu_size import size_value
 
 _UINT64_MAX: Final = (1 << 64) - 1
 

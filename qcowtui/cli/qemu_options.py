@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from qcow.errors import UsageError
 from qcow.inspect.measure import Target
 from qcow.text import safe
-
-from .qemu_size import size_value
+from qcowtui.views.typed_size import size_value
 
 #: Options of a new qcow2 that do not change how large it gets.
 _WITHOUT_EFFECT = frozenset(

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 from qcow.errors import UsageError
+from qcowtui.views.typed_size import size_value
 
 _UNITS = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
 _INT64_MAX = (1 << 63) - 1
-_SHIFTS = {"": 0, "b": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50, "e": 60}
-_NUMBER = re.compile(
-    r"\+?(?:0x(?P<hex>[0-9a-f]+)|(?P<whole>[0-9]+)(?:\.(?P<fraction>[0-9]*))?)"
-    r"(?P<suffix>[bkmgtpe]?)",
-    re.IGNORECASE,
-)
 
 
 def format_size(number: int) -> str:
@@ -41,18 +34,3 @@ def parse_size(text: str, name: str, low: int = 0, high: int = _INT64_MAX) -> in
     if not low <= value <= high:
         raise UsageError(f"Invalid {name} specified. Must be between {low} and {high}.")
     return value
-
-
-def size_value(text: str) -> int | None:
-    """The number of bytes ``text`` stands for, None when it is no size."""
-    found = _NUMBER.fullmatch(text)
-    if found is None:
-        return None
-    scale = 1 << _SHIFTS[found["suffix"].lower()]
-    if found["hex"]:
-        return int(found["hex"], 16) * scale
-    fraction = (found["fraction"] or "").rstrip("0")
-    if fraction and scale == 1:
-        return None
-    unit: int = 10 ** len(fraction)
-    return int(found["whole"]) * scale + (2 * int(fraction or 0) * scale + unit) // (2 * unit)

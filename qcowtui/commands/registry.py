@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from . import conditions as when
 from .command import Command, Scope
+from .edit_commands import EDIT, EDIT_CHAIN, EDIT_MAP, EDIT_SNAPSHOTS
+from .edit_conditions import needs_image_as_it_is, needs_nothing_planned
 
 _APP = (
     Command(
@@ -23,7 +25,7 @@ _APP = (
     ),
     Command(
         "app.quit", "app", "quit",
-        "Leave. Nothing is ever written to an image.",
+        "Leave. What was planned and not applied is dropped.",
         ("q",), Scope.APP, "quit", "quit",
     ),
 )  # fmt: skip
@@ -138,7 +140,7 @@ _WORK = (
     Command(
         "image.reload", "image", "read again",
         "Read everything anew from the file.",
-        ("f5", "r"), Scope.DASHBOARD, "reload", "", when.needs_image,
+        ("f5", "r"), Scope.DASHBOARD, "reload", "", needs_image_as_it_is,
     ),
     Command(
         "diff.compare", "diff", "compare two states",
@@ -158,7 +160,7 @@ _WORK = (
     Command(
         "image.open", "image", "open another",
         "Choose another image.",
-        ("o",), Scope.DASHBOARD, "open_another",
+        ("o",), Scope.DASHBOARD, "open_another", "", needs_nothing_planned,
     ),
 )  # fmt: skip
 
@@ -303,7 +305,8 @@ _PICKER = (
 )  # fmt: skip
 
 COMMANDS: tuple[Command, ...] = (
-    *_MAP, *_SNAPSHOTS, *_CHAIN, *_INSPECTOR, *_PANE, *_GO, *_VIEW, *_WORK, *_PICKER, *_APP,
+    *_MAP, *EDIT_MAP, *_SNAPSHOTS, *EDIT_SNAPSHOTS, *_CHAIN, *EDIT_CHAIN, *_INSPECTOR,
+    *_PANE, *_GO, *_VIEW, *_WORK, *EDIT, *_PICKER, *_APP,
 )  # fmt: skip
 
 _BY_ID = {command.id: command for command in COMMANDS}

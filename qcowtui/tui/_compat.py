@@ -26,12 +26,19 @@ class CalmApp(App[Result]):
 
     #: Where tracebacks are kept; None keeps none.
     crash_log: Path | None = None
+    #: Whether changes were carried out, or were about to be.
+    has_written: bool = False
 
     def _handle_exception(self, error: Exception) -> None:
         kept = "" if self.crash_log is None else _keep(self.crash_log, error)
+        images = (
+            "An image that was being changed is the old or the new one, whole."
+            if self.has_written
+            else "No image was changed."
+        )
         message = Text(
             f"qcowtui stopped on a defect of its own ({type(error).__name__}: "
-            f"{safe(str(error), 200)}).\nNo image was changed.{kept}"
+            f"{safe(str(error), 200)}).\n{images}{kept}"
         )
         # Textual shows an error that knows how to show itself, else a traceback with all values.
         with contextlib.suppress(AttributeError):

@@ -28,6 +28,7 @@ from .screens.base import CommandScreen
 from .screens.dashboard import Dashboard
 from .screens.error import ErrorScreen
 from .screens.help import HelpScreen
+from .screens.panel import PanelScreen
 from .theme import THEMES, map_variables
 
 
@@ -80,7 +81,7 @@ class QcowApp(CalmApp[int]):
         for number in (signal.SIGTERM, signal.SIGHUP):
             # Not from another thread's loop, as in tests; then nobody sends signals either.
             with contextlib.suppress(RuntimeError, ValueError):
-                leave = partial(self.exit, 128 + number)
+                leave = partial(self.leave, 128 + number)
                 asyncio.get_running_loop().add_signal_handler(number, leave)
         if self.keymap.problems:
             self.push_screen(
@@ -145,7 +146,23 @@ class QcowApp(CalmApp[int]):
             self.push_screen(HelpScreen(screen.help_texts(), commands, self.keymap))
 
     async def action_quit(self) -> None:
-        self.exit(self.exit_code)
+        """Leave, unless something is being written; planned changes are asked about."""
+        for screen in reversed(self.screen_stack):
+            if isinstance(screen, PanelScreen) and (reason := screen.why_stay()):
+                screen.say(reason)
+                return
+        if isinstance(self.screen, Dashboard):
+            self.screen.ask_to_leave(lambda: self.exit(self.exit_code))
+        else:
+            self.exit(self.exit_code)
+
+    def leave(self, code: int) -> None:
+        """Leave because the system asks to: what is being written first comes to a safe point."""
+        for screen in self.screen_stack:
+            if isinstance(screen, PanelScreen) and screen.why_stay():
+                screen.cancel_then(lambda: self.exit(code))
+                return
+        self.exit(code)
 
     @property
     def exit_code(self) -> int:

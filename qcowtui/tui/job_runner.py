@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from threading import Thread
+from typing import TypeVar
 
 from textual.message import Message
 from textual.screen import Screen
@@ -22,7 +23,9 @@ from qcow.jobs import CancelToken, Progress
 from ..views.selection import Selection
 from ..views.session import Session
 from ..views.work import Job, run_job
-from .messages import JobEnded, JobProgress, JobStarted, LookedUp, QueueEnded, Reread, Watched
+from .messages import Exchange, JobEnded, JobProgress, JobStarted, LookedUp, QueueEnded, Watched
+
+Result = TypeVar("Result")
 
 #: Seconds between two messages of a running job.
 _INTERVAL = 1 / 15
@@ -48,13 +51,22 @@ class JobRunner:
         #: Whether a queue was started and has not ended.
         self.busy = False
 
-    def start(self, jobs: Sequence[Job], *, reread: bool = False) -> None:
-        """Run ``jobs`` instead of what is running; with ``reread`` parse the file anew first."""
+    def start(
+        self,
+        jobs: Sequence[Job],
+        *,
+        reread: bool = False,
+        change: Callable[[], None] | None = None,
+    ) -> None:
+        """Run ``jobs`` instead of what is running; with ``reread`` parse the file anew first.
+
+        ``change`` makes the session take another image, in the screen's thread, before the jobs.
+        """
         self._queue.cancel()
         token = self._queue = CancelToken()
         jobs_of_queue = self._jobs = deque(jobs)
         self.busy = True
-        self._in_thread("jobs", lambda: self._run(jobs_of_queue, token, reread))
+        self._in_thread("jobs", lambda: self._run(jobs_of_queue, token, reread, change))
 
     def run_next(self, *jobs: Job) -> None:
         """Run ``jobs`` before what is waiting, after what is running."""
@@ -62,6 +74,12 @@ class JobRunner:
             self._jobs.extendleft(reversed(jobs))
         else:
             self.start(jobs)
+
+    def exclusively(self, work: Callable[[], Result]) -> Result:
+        """Stop the queue and do ``work`` while no other job uses the session; from any thread."""
+        self._queue.cancel()
+        with self._using_session:
+            return work()
 
     def stop(self) -> None:
         """Cancel the running queue; what was found stays."""
@@ -97,10 +115,18 @@ class JobRunner:
         if self._screen.is_attached:
             self._screen.post_message(message)
 
-    def _run(self, jobs: deque[Job], token: CancelToken, reread: bool) -> None:
+    def _run(
+        self,
+        jobs: deque[Job],
+        token: CancelToken,
+        reread: bool,
+        change: Callable[[], None] | None,
+    ) -> None:
         with self._using_session:
             if reread:
                 self._reread(token)
+            if change is not None:
+                self._exchange(change, token)
             while jobs and not token.cancelled:
                 self._run_one(jobs.popleft(), token)
         if token is self._queue:
@@ -108,14 +134,17 @@ class JobRunner:
             self._post(QueueEnded(token.cancelled))
 
     def _reread(self, token: CancelToken) -> None:
-        """Parse the file; the screen's thread exchanges the image, so that no view is torn."""
         try:
             image = self._session.parse_again()
         except QcowError:  # not an image for the moment: what is known stays
             return
-        adopted = threading.Event()
-        self._post(Reread(image, adopted))
-        while not token.cancelled and not adopted.wait(_PATIENCE):
+        self._exchange(lambda: self._session.adopt(image), token)
+
+    def _exchange(self, change: Callable[[], None], token: CancelToken) -> None:
+        """The screen's thread exchanges the image, so that no view is torn."""
+        done = threading.Event()
+        self._post(Exchange(change, done))
+        while not token.cancelled and not done.wait(_PATIENCE):
             pass
 
     def _run_one(self, job: Job, token: CancelToken) -> None:

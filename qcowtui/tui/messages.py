@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from textual.message import Message
 
 from qcow.jobs import Progress
-from qcow.opening import AnyImage
 
 from ..views.selection import Selection
 from ..views.session import PartState
 from ..views.work import Job
 
+if TYPE_CHECKING:
+    from .task import Task
+
 
 @dataclass
-class Reread(Message):
-    """The file was parsed anew.  The worker waits until the session has adopted the image."""
+class Exchange(Message):
+    """Another image takes the place of the one shown: ``change`` makes the session take it.
 
-    image: AnyImage
-    adopted: threading.Event
+    The worker waits for ``done`` before it reads it.
+    """
+
+    change: Callable[[], None]
+    done: threading.Event
 
 
 @dataclass
@@ -68,3 +75,21 @@ class Watched(Message):
 
     changed: bool  # its bytes changed since the last look
     in_use: bool
+
+
+@dataclass
+class TaskMoved(Message):
+    """Where a task stands."""
+
+    task: Task[Any]
+    progress: Progress
+    elapsed: float  # seconds
+
+
+@dataclass
+class TaskEnded(Message):
+    """A task is over: it has a ``result``, or an ``error``."""
+
+    task: Task[Any]
+    result: Any
+    error: Exception | None

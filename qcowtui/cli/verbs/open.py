@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _PLAIN = "plain"
 _ASCII = "ascii"
+_RW = "rw"
 _COLOR = "color"
 _COLORS = ("truecolor", "256", "16", "none")
 
@@ -43,7 +44,9 @@ def run(arguments: Arguments, output: Output) -> int:
             raise CommandError("-f goes with --plain: the app tells the format by itself.")
         from qcowtui.tui import run as run_app
 
-        return run_app(path, ascii=arguments.has(_ASCII), color=color)
+        return run_app(path, ascii=arguments.has(_ASCII), color=color, writable=arguments.has(_RW))
+    if arguments.has(_RW):
+        raise CommandError("--rw is for the app; without it, name the change: `qcowtui --help`.")
     if path is None:
         raise CommandError("Name an image: without a terminal there is nothing to choose one in.")
     with opened(path, arguments) as image:
@@ -126,6 +129,7 @@ VERB = Verb(
         FORMAT,
         FORCE_SHARE,
         Option(_PLAIN, help="Print the overview, also on a terminal"),
+        Option(_RW, help="Allow changes from the start; each shows its plan before it is made"),
         Option(_ASCII, help="Draw the app without line art and half blocks"),
         Option(_COLOR, value="MODE", help="truecolor, 256, 16 or none (default: ask the terminal)"),
     ),

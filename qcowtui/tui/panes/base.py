@@ -99,6 +99,16 @@ class Pane(Vertical, can_focus=True):
         one: str
         other: str
 
+    @dataclass
+    class Ask(Message):
+        """Prepare a change: ``what`` is the name of a command, ``of`` what it is about.
+
+        Those are state indexes of snapshots, or the depth of a layer.
+        """
+
+        what: str
+        of: tuple[int, ...] = ()
+
     def __init_subclass__(cls, **options: Any) -> None:
         if cls.SCOPE is not None and "BINDINGS" not in cls.__dict__:
             cls.BINDINGS = bindings_for(cls.SCOPE)

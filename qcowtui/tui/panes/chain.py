@@ -212,6 +212,27 @@ class ChainPane(TonedPane):
         elif pair is not None:
             self.post_message(self.Compare(*pair))
 
+    def _ask(self, what: str) -> None:
+        row = self._row
+        deeper = row is not None and row.kind is RowKind.LAYER and row.depth > 1
+        self.post_message(self.Ask(what, (row.depth if row is not None and deeper else 1,)))
+
+    def action_commit(self) -> None:
+        """Ask for what the image holds to go to the layer under the cursor, or the next."""
+        self._ask("chain.commit")
+
+    def action_flatten(self) -> None:
+        """Ask for the image to need no backing file."""
+        self._ask("chain.flatten")
+
+    def action_relink(self) -> None:
+        """Ask for another name of the backing file."""
+        self._ask("chain.relink")
+
+    def action_rebase(self) -> None:
+        """Ask for another backing file."""
+        self._ask("chain.rebase")
+
     async def action_search_dependents(self) -> None:
         """Look for images in this folder that build on this one."""
         await self.run_action("screen.search_dependents")

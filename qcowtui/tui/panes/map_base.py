@@ -155,6 +155,10 @@ class MapPane(Pane):
     def scale_changed(self) -> None:
         """The map shows another part, or at another scale."""
 
+    def action_discard(self) -> None:
+        """Ask for a range of the guest disk to be given up."""
+        self.post_message(self.Ask("map.discard"))
+
     def _move(self, action: str, *arguments: int) -> None:
         if self._map is not None:
             getattr(self._map, action)(*arguments)

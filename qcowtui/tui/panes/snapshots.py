@@ -223,6 +223,30 @@ class SnapshotsPane(TonedPane):
             self._retitle()
         self.listing.action_move(0, 1)
 
+    @property
+    def _chosen(self) -> tuple[int, ...]:
+        """The marked snapshots, or the one under the cursor."""
+        if self._marked:
+            return tuple(sorted(self._marked))
+        return self._under_cursor
+
+    def action_delete(self) -> None:
+        """Ask for the marked snapshots, or this one, to be deleted."""
+        self.post_message(self.Ask("snapshots.delete", self._chosen))
+
+    def action_revert(self) -> None:
+        """Ask for the disk to go back to this one."""
+        self.post_message(self.Ask("snapshots.revert", self._under_cursor))
+
+    def action_rename(self) -> None:
+        """Ask for another name."""
+        self.post_message(self.Ask("snapshots.rename", self._under_cursor))
+
+    @property
+    def _under_cursor(self) -> tuple[int, ...]:
+        at = self.current
+        return () if at is None or at == ACTIVE_INDEX else (at,)
+
     def action_sort(self) -> None:
         """The next order of the rows."""
         orders = list(Sort)

@@ -10,9 +10,10 @@ from textual.screen import Screen
 
 from ...commands.command import Command, Scope
 from ...commands.registry import command, commands_in
+from ...views.changes.obstacles import Keyed
 from ...views.session import Session
 from .._compat import ThriftyScreen
-from ..bindings import key_of, why_not
+from ..bindings import key_of, why_not, with_keys
 from ..widgets.key_bar import MAX_KEYS, KeyBar, KeyHint
 from ..widgets.progress_line import ProgressLine
 
@@ -72,7 +73,8 @@ class CommandScreen(ThriftyScreen[None]):
 
     def reason_against(self, found: Command) -> str | None:
         """Why a command cannot be used now, or None."""
-        return found.why_not(self.session)
+        reason = found.why_not(self.session)
+        return with_keys(reason, self.qcow_app.keymap) if isinstance(reason, Keyed) else reason
 
     # ---- keys
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar, Generic, TypeVar
 
 from rich.text import Text
@@ -63,6 +64,17 @@ class PanelScreen(ModalScreen[Result], Generic[Result]):
         """A text that wraps."""
         content = text if isinstance(text, Content) else Content(text)
         return Static(content, classes="panel-text", markup=False)
+
+    def why_stay(self) -> str:
+        """Why the app cannot be left while this is open; empty when it can."""
+        return ""
+
+    def say(self, reason: str) -> None:
+        """Show a reason (safe to show) where the user looks."""
+
+    def cancel_then(self, then: Callable[[], None]) -> None:
+        """End what makes the app stay, then do something."""
+        then()
 
     def action_leave(self) -> None:
         self.dismiss(None)

@@ -53,13 +53,15 @@ class PathScreen(ModalScreen[str | None]):
     PathScreen Input { background: $boost; }
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, title: str = "Open an image or a folder") -> None:
+        """``title`` is safe to show."""
         super().__init__()
         self._folder = folder
+        self._heading = title
 
     def compose(self) -> ComposeResult:
         with Vertical() as box:
-            box.border_title = "Open an image or a folder"
+            box.border_title = self._heading
             box.border_subtitle = "→ complete · enter open · esc leave"
             yield Input(placeholder="path", compact=True, suggester=_Paths(self._folder))
 

@@ -20,6 +20,7 @@ class Answer(NamedTuple):
     key: str
     text: str
     detail: str = ""
+    dim: bool = False  # it cannot be done now
 
 
 class QuestionScreen(PanelScreen[str | None]):
@@ -45,7 +46,7 @@ class QuestionScreen(PanelScreen[str | None]):
     def contents(self) -> list[Widget]:
         options = []
         for answer in self._answers:
-            content = Content.styled(answer.text, "bold")
+            content = Content.styled(answer.text, "dim" if answer.dim else "bold")
             if answer.detail:
                 content += Content.styled(f"\n   {answer.detail}", "dim")
             options.append(Option(content, id=None))

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import gc
 import time
+from collections.abc import Callable
 
 from textual import on
 from textual.timer import Timer
 
+from ...commands.registry import command
 from ...views.badges import badges
 from ...views.selection import select_host
 from ...views.session import Part, PartState, Session
 from ...views.summary import facts, file_name, verdict
 from ...views.units import duration
 from ...views.work import CHECK, HOST_MAP, LIVE, OPENING, Job, progress_text
+from ..bindings import key_of
 from ..job_runner import JobRunner
-from ..messages import JobEnded, JobProgress, JobStarted, QueueEnded, Reread, Watched
+from ..messages import Exchange, JobEnded, JobProgress, JobStarted, QueueEnded, Watched
 from ..widgets.progress_line import ProgressLine
 from ..widgets.title_bar import TitleBar
 from .navigating import NavigatedScreen
@@ -45,7 +48,7 @@ class WorkingScreen(NavigatedScreen):
 
     def on_mount(self) -> None:
         super().on_mount()
-        self._show_title()
+        self.show_title()
         # The first paint waits for nothing: work begins when it is done.
         self.call_after_refresh(self._begin)
 
@@ -55,9 +58,15 @@ class WorkingScreen(NavigatedScreen):
             self._watch_on()
         self.runner.watch()
 
-    def _start(self, jobs: tuple[Job, ...], *, reread: bool = False) -> None:
+    def _start(
+        self,
+        jobs: tuple[Job, ...],
+        *,
+        reread: bool = False,
+        change: Callable[[], None] | None = None,
+    ) -> None:
         self._begun = time.monotonic()
-        self.runner.start(jobs, reread=reread)
+        self.runner.start(jobs, reread=reread, change=change)
 
     def on_unmount(self) -> None:
         self.runner.close()
@@ -81,12 +90,14 @@ class WorkingScreen(NavigatedScreen):
 
     # ---- what the jobs say
 
-    @on(Reread)
-    def _reread(self, event: Reread) -> None:
-        self.session.adopt(event.image)
-        event.adopted.set()
+    @on(Exchange)
+    def _exchange(self, event: Exchange) -> None:
+        event.change()
+        event.done.set()
         self.tell_part(Part.IMAGE)
-        self._show_title()
+        self.tell_part(Part.PLANS)
+        self.show_title()
+        self.refresh_bindings()
 
     @on(JobStarted)
     def _job_started(self, event: JobStarted) -> None:
@@ -107,7 +118,7 @@ class WorkingScreen(NavigatedScreen):
     def _job_ended(self, event: JobEnded) -> None:
         for part in event.job.parts:
             self.tell_part(part)
-        self._show_title()
+        self.show_title()
         if event.job is HOST_MAP:
             if self.session.selection.empty:
                 self.select(select_host(0))
@@ -132,10 +143,24 @@ class WorkingScreen(NavigatedScreen):
                 text += f" · read in {duration(took)}"
         self.query_one(ProgressLine).show(text)
 
-    def _show_title(self) -> None:
+    def show_title(self) -> None:
+        """The file, what is known of it, and its badges."""
         self.query_one(TitleBar).show(
-            file_name(self.session), facts(self.session), badges(self.session)
+            file_name(self.session),
+            (*facts(self.session), *self._ways(self.session)),
+            badges(self.session),
         )
+
+    def _ways(self, session: Session) -> list[str]:
+        """Keys for what can be done about the space and the last change."""
+        if not session.unlocked or session.staged:
+            return []
+        keymap, found = self.qcow_app.keymap, []
+        if session.past is not None and session.past.no_undo is None:
+            found.append(f"{key_of(keymap, command('edit.undo'))} undo")
+        if session.space is not None and session.space.reclaimable.total:
+            found.append(f"{key_of(keymap, command('edit.reclaim'))} reclaim")
+        return found
 
     # ---- files that another process uses
 
@@ -163,4 +188,4 @@ class WorkingScreen(NavigatedScreen):
             self._watch_off()
             self._start(OPENING, reread=True)
         self.tell_part(Part.LOCK)
-        self._show_title()
+        self.show_title()

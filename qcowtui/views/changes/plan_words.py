@@ -49,7 +49,10 @@ def continued(sentence: str) -> str:
 
 
 class PlanRow(NamedTuple):
-    """``label`` is empty for a text that stands alone.  Both are safe to show."""
+    """``label`` is empty for a text that stands alone, a space where the one above goes on.
+
+    Both are safe to show.
+    """
 
     label: str
     text: str
@@ -77,7 +80,7 @@ def plan_rows(plan: Plan, reclaim_key: str) -> tuple[PlanRow, ...]:
     rows.append(PlanRow("writes", _writes(plan)))
     tone = Tone.PLAIN if plan.undoable else Tone.BAD
     rows.append(PlanRow("undo", undo_words(plan), tone))
-    rows += [PlanRow("does" if not at else "", step) for at, step in enumerate(outcome.steps)]
+    rows += [PlanRow(" " if at else "does", step) for at, step in enumerate(outcome.steps)]
     rows.append(PlanRow("as typed", safe(plan.command, LONGEST_COMMAND), Tone.MUTED))
     return tuple(rows)
 
