@@ -130,7 +130,7 @@ class Repair(Transaction):
             self.release(self.image.header.snapshots_offset, self.image.snapshot_table_length)
             self._snapshots_before = ()
         super()._place_snapshots()
-        if not self.snapshots:
+        if self.new_snapshot_table and not self.snapshots:
             self.change_header(nb_snapshots=0, snapshots_offset=0)
 
     def kept_snapshots(self, *, moved: bool = False) -> list[View]:

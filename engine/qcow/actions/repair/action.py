@@ -13,10 +13,12 @@ from ...edit.verify import View
 from ...errors import EditRefused, VerificationError
 from ...findings import GuestRange, Severity
 from ...inspect.check import CheckResult
+from ...layout import problems as P
 from ...text import safe
 from ..command_line import command_line
 from .diagnosis import Case, choose, diagnose
 from .lost_header import header_lost
+from .mends import Mend
 from .remedy import Option, Remedy
 
 
@@ -67,6 +69,7 @@ class RepairImage:
                 f"Each of the {len(remedies)} finding(s) needs a choice: `repair --plan` shows "
                 "what each choice keeps and loses."
             )
+        _decided(case, remedies, chosen)
         if case.mending is not None:
             tables = (*(() if lost is None else lost.tables), *case.mending.tables)
             editor.mend(Mending(case.mending.header, tables))
@@ -87,6 +90,26 @@ class RepairImage:
             changed=changes,
             facts=_facts(case, chosen, left),
         )
+
+
+def _decided(case: Case, remedies: tuple[Remedy, ...], chosen: list[tuple[Remedy, Option]]) -> None:
+    """Raise EditRefused while something is open without which nothing can be counted.
+
+    What an unreadable snapshot shares with others would be counted as theirs alone.
+    """
+    done = [remedy for remedy, _ in chosen]
+    unusable = case.image.unusable
+    for remedy in remedies:
+        kind_ = remedy.finding.kind
+        if remedy in done or not isinstance(remedy, Mend):
+            continue
+        if unusable is not None or kind_ in (P.SNAPSHOT_TABLE_INVALID, P.SNAPSHOT_ENTRY):
+            raise EditRefused(
+                f"{remedy.finding.what} Decide on that first (--choice {remedy.id}=...); "
+                "`repair --plan` shows what each choice keeps and loses."
+            )
+    if unusable is not None:
+        raise EditRefused(f"There is no remedy yet for this: {unusable.what}")
 
 
 def _view(view: View, editor: Editor, changes: tuple[GuestRange, ...]) -> View:

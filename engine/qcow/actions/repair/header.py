@@ -65,10 +65,10 @@ class _Try(NamedTuple):
 
 
 class _Result(NamedTuple):
-    """``score``: (errors, leaks) of a check."""
+    """``score``: (errors, leaks) of a check, and extensions that can be read, times -1."""
 
     tried: _Try
-    score: tuple[int, int]
+    score: tuple[int, int, int]
 
 
 def with_field(header: bytes, name: str, value: int) -> bytes:
@@ -89,16 +89,19 @@ def find_header(sight: Sight) -> list[Mend]:
         if sized is not None and "size" in sight.answers:
             return [sized]
     results = [found for each in _tries(sight, problem) if (found := _judged(sight, problem, each))]
+    results = list({result.tried.header: result for result in reversed(results)}.values())[::-1]
     results.sort(key=lambda result: result.score)
     made: list[Mend] = [_mend(sight, problem, results[:8])] if results else []
     return made if sized is None else [*made, sized]
 
 
 def _mend(sight: Sight, problem: Finding, results: list[_Result]) -> Mend:
-    clean = [result for result in results if not result.score[0]]
-    certain = len(clean) == 1 and not _named(sight, problem)
+    best = results[0].score
+    # Where nothing is compressed, it is all the same which compression type the image says.
+    alone = len(results) == 1 or results[1].score > best or problem.kind is P.COMPRESSION
+    certain = best[0] == 0 and alone and not _named(sight, problem)
     ways = {}
-    for tried, (errors, leaks) in results:
+    for tried, (errors, leaks, _) in results:
         found = f"{errors} errors and {leaks} leaked clusters" if errors or leaks else "no error"
         ways[
             Option(
@@ -107,15 +110,15 @@ def _mend(sight: Sight, problem: Finding, results: list[_Result]) -> Mend:
                 keeps="Every table and all guest data that they map.",
                 loses="" if not errors else "What the errors that remain may hide.",
                 writes="The header.",
-                certain=certain and not errors,
+                certain=certain and tried is results[0].tried,
                 evidence=(f"With it a check of the whole image finds {found}.",),
             )
         ] = tried.header
     return HeaderMend(
-        f"header-{problem.kind.code.removeprefix('QCOW-').lower()}",
+        problem.kind.code.removeprefix("QCOW-").lower(),
         problem,
         ways,
-        clean[0].tried.key if certain else None,
+        results[0].tried.key if certain else None,
     )
 
 
@@ -135,14 +138,16 @@ def _judged(sight: Sight, problem: Finding, tried: _Try) -> _Result | None:
     # A wrong compression type shows only where something is unpacked.
     result = check(image, cancel=sight.cancel, decode=problem.kind is P.COMPRESSION)
     errors = result.corruptions + result.extra_corruptions + result.check_errors
-    return _Result(tried, (errors, result.leaks + result.extra_leaks))
+    known = sum(extension.known for extension in image.extensions)
+    return _Result(tried, (errors, result.leaks + result.extra_leaks, -known))
 
 
 def _tries(sight: Sight, problem: Finding) -> Iterator[_Try]:
     header, fields = sight.header, sight.image.header
     if problem.kind is P.HEADER_VERSION:
         yield _Try("3", "Take the image for version 3", with_field(header, "version", 3))
-        yield _Try("2", "Take the image for version 2", with_field(header, "version", 2))
+        if int.from_bytes(header[100:104], "big") not in (104, 112):
+            yield _Try("2", "Take the image for version 2", with_field(header, "version", 2))
     elif problem.kind in (P.CLUSTER_SIZE, P.SUBCLUSTERS):
         for bits in range(9, 22):
             again = sight.image.storage.read(0, 1 << bits).ljust(1 << bits, b"\0")

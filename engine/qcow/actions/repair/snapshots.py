@@ -18,8 +18,10 @@ from ...edit.mending import Mending
 from ...edit.patch import Patch
 from ...findings import Finding, GuestRange
 from ...image.image import Image
+from ...inspect.check import check
+from ...inspect.lost import l1_candidates
 from ...layout import problems as P
-from ...layout.constants import MAX_SNAPSHOT_EXTRA, MAX_SNAPSHOTS
+from ...layout.constants import MAX_L1_BYTES, MAX_SNAPSHOT_EXTRA, MAX_SNAPSHOTS
 from ...layout.header_rules import l1_fault
 from ...layout.snapshots import (
     NeedMoreBytes,
@@ -131,14 +133,7 @@ class TableMend(Mend):
         self._wanted = {option.key: wanted for option, wanted in ways}
 
     def mend(self, mending: Mending, option: Option) -> Mending:
-        wanted = self._wanted[option.key]
-        header = with_field(mending.header, "nb_snapshots", len(wanted))
-        if not wanted:
-            return Mending(with_field(header, "snapshots_offset", 0), mending.tables)
-        offset = self._image.header.snapshots_offset
-        table = encode_snapshot_table(wanted)
-        there = self._image.storage.read(offset, len(table)).ljust(len(table), b"\0")
-        return Mending(header, (*mending.tables, Patch(offset, there, table)))
+        return _over(self._image, mending, self._wanted[option.key])
 
     def apply(self, tx: Repair, option: Option) -> None:
         tx.new_snapshot_table = True
@@ -245,7 +240,7 @@ def _elsewhere(sight: Sight, problem: Finding, count: int) -> Mend:
             "These snapshots.",
             "",
             "The header.",
-            certain=len(found) == count,
+            certain=len(found) == count or offset == sight.image.header.snapshots_offset,
             evidence=("Each of its entries has a usable L1 table and a readable name.",),
         )
         ways[option] = with_field(header, "nb_snapshots", len(found))
@@ -334,26 +329,59 @@ def _entry_ways(
     )
     ways: list[tuple[Option, tuple[Snapshot, ...]]] = []
     for changed, title in _better(image, snapshot):
+        wanted = tuple(changed if s is snapshot else s for s in image.snapshots)
+        errors, leaks = _checked(sight, wanted)
+        found = (
+            f"{errors} error(s) and {leaks} leaked cluster(s)" if errors or leaks else "no error"
+        )
         fix = Option(
             "fix" if not ways else f"fix-{len(ways) + 1}",
             f"{title} of {shown}",
             "The snapshot.",
-            "",
+            "" if not errors else "What the errors that remain may hide.",
             "The snapshot table, anew.",
-            certain=True,
+            certain=not errors and not leaks,
+            changes=whole,
+            evidence=(f"With it a check of the whole image finds {found}.",),
         )
-        wanted = tuple(changed if s is snapshot else s for s in image.snapshots)
         ways.append((fix, wanted))
     return (*ways, (drop, others))
 
 
+def _checked(sight: Sight, wanted: tuple[Snapshot, ...]) -> tuple[int, int]:
+    """(errors, leaks) of the image with these entries in its table."""
+    mending = _over(sight.image, Mending(sight.header, sight.mending.tables), wanted)
+    result = check(mending.seen(sight.image.storage), cancel=sight.cancel, decode=False)
+    errors = result.corruptions + result.extra_corruptions + result.check_errors
+    return errors, result.leaks + result.extra_leaks
+
+
+def _over(image: Image, mending: Mending, wanted: tuple[Snapshot, ...]) -> Mending:
+    """``wanted`` seen over the snapshot table that is there."""
+    header = with_field(mending.header, "nb_snapshots", len(wanted))
+    if not wanted:
+        return Mending(with_field(header, "snapshots_offset", 0), mending.tables)
+    offset = image.header.snapshots_offset
+    table = encode_snapshot_table(wanted)
+    there = image.storage.read(offset, len(table)).ljust(len(table), b"\0")
+    return Mending(header, (*mending.tables, Patch(offset, there, table)))
+
+
 def _better(image: Image, snapshot: Snapshot) -> Iterator[tuple[Snapshot, str]]:
-    """The entry with an L1 size that its disk needs, where only the size is impossible."""
+    """The entry with another L1 table, or with the size of one that its disk needs."""
     geometry = image.usable_geometry_for_tables()
     disk = image.virtual_size if snapshot.disk_size is None else snapshot.disk_size
     needed = geometry.l1_entries(disk)
+    size = image.storage.size()
+    taken = {image.header.l1_table_offset, *(s.l1_table_offset for s in image.snapshots)}
+    entries = max(snapshot.l1_size, needed)
+    if entries * 8 > MAX_L1_BYTES:
+        entries = needed
+    for offset in l1_candidates(image.storage, geometry, entries):
+        if offset not in taken and l1_fault(offset, entries, geometry, size) is None:
+            changed = replace(snapshot, l1_table_offset=offset, l1_size=entries)
+            yield changed, f"Take the table at {offset:#x} for the L1 table"
     if needed == snapshot.l1_size or not needed:
         return
-    size = image.storage.size()
     if l1_fault(snapshot.l1_table_offset, needed, geometry, size) is None:
         yield replace(snapshot, l1_size=needed), f"Take the L1 table for {needed} entries"

@@ -83,7 +83,8 @@ class Runs:
         numbers = np.arange(first, first + count)
         belongs: NDArray[np.bool_] = self._like(self._words(first, count))
         belongs &= ~np.isin(numbers, known)
-        return belongs & (self._counts(first, count) != 0)
+        belongs &= self._counts(first, count) != 0
+        return belongs
 
     def _counts(self, first: int, count: int) -> I64:
         """1 for each of adjacent clusters that is counted, else 0."""
