@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
 from qcow.errors import Cancelled, ChangedError, EditRefused, LockedError, QcowError, UsageError
@@ -11,7 +11,7 @@ from qcow.text import safe
 
 from . import exit_codes
 from .interrupts import cancelled_by_ctrl_c
-from .opening import gate_of, not_opened, opened, who_holds
+from .opening import gate_of, lock_mode, not_opened, open_named, opened, who_holds
 from .options import (
     FOLLOW,
     FORCE_SHARE,
@@ -30,8 +30,10 @@ from .progress import progress_events, progress_line, progress_log
 
 if TYPE_CHECKING:
     from qcow.edit.apply import Action, Change
+    from qcow.edit.mending import Mending
     from qcow.edit.plan import ImageMark, Plan
     from qcow.jobs import CancelToken, ProgressCallback
+    from qcow.opening import AnyImage
 
 DRY_RUN: Final = Option("dry-run", "n", help="Print what would be done and what for; write nothing")
 YES: Final = Option("yes", "y", help="Do not ask, even where something can be lost")
@@ -101,17 +103,19 @@ def change(
     *,
     asks: bool = False,
     always_asks: bool = False,
+    mending: Mending | None = None,
 ) -> int:
     """Plan or apply the actions that ``make`` gives, and say what was done; the exit code.
 
     ``make`` is called after the options were found right, for what it needs is slow to load.
     ``asks``: something may be lost, so that a person at a terminal is asked before;
-    ``always_asks``: also where nothing is lost.
+    ``always_asks``: also where nothing is lost.  ``mending``: how a file is seen that lost its
+    header.
     """
     wishes = _wishes(path, arguments)
     actions = make()
     if wishes.dry_run:
-        _report(_planned(path, actions, arguments, output, wishes), path, output, wishes)
+        _report(_planned(path, actions, arguments, output, wishes, mending), path, output, wishes)
         return exit_codes.OK
     planned_on, shown = None, False
     if (asks or always_asks) and not wishes.yes:
@@ -119,7 +123,7 @@ def change(
         from .plan_output import plan_lines
 
         if somebody_to_ask():
-            plans = _planned(path, actions, arguments, output, wishes)
+            plans = _planned(path, actions, arguments, output, wishes, mending)
             if any(
                 (always_asks or plan.outcome.loses) and not plan.changes_nothing for plan in plans
             ):
@@ -131,7 +135,7 @@ def change(
                     output.diagnostic("Nothing was changed.")
                     return exit_codes.ERROR
             planned_on = plans[0].on
-    plans = _applied(path, actions, planned_on, arguments, output, wishes)
+    plans = _applied(path, actions, planned_on, arguments, output, wishes, mending)
     undo = not arguments.has(NO_UNDO.key)
     _report(plans, path, output, wishes, shown=shown, undo=undo)
     return exit_codes.OK
@@ -171,15 +175,23 @@ def _wishes(path: str, arguments: Arguments) -> _Wishes:
 
 
 def _planned(
-    path: str, actions: Sequence[Action], arguments: Arguments, output: Output, wishes: _Wishes
+    path: str,
+    actions: Sequence[Action],
+    arguments: Arguments,
+    output: Output,
+    wishes: _Wishes,
+    mending: Mending | None,
 ) -> list[Plan]:
     """What the actions would do, one after the other.  Nothing is written."""
     from qcow.edit.apply import Preview
     from qcow.edit.journal_place import pending
     from qcow.image.image import Image
 
-    with opened(path, arguments) as image, _working(output, wishes) as (tell, cancel):
-        if not isinstance(image, Image):
+    with (
+        _looked_at(path, arguments, mending) as image,
+        _working(output, wishes) as (tell, cancel),
+    ):
+        if not isinstance(image, Image) and mending is None:
             raise EditRefused(
                 f"'{safe(path)}' is a {image.format} image; only qcow2 images can be changed."
             )
@@ -188,8 +200,16 @@ def _planned(
                 f"{waiting.what} The next change completes it first; it cannot be planned."
             )
         gate = gate_of(arguments)
-        with Preview(image, gate=gate, progress=tell, cancel=cancel) as preview:
+        with Preview(image, mending=mending, gate=gate, progress=tell, cancel=cancel) as preview:
             return [preview.add(action) for action in actions]
+
+
+def _looked_at(
+    path: str, arguments: Arguments, mending: Mending | None
+) -> AbstractContextManager[AnyImage]:
+    if mending is None:
+        return opened(path, arguments)
+    return open_named(path, "raw", lock_mode(arguments))
 
 
 def _applied(
@@ -199,6 +219,7 @@ def _applied(
     arguments: Arguments,
     output: Output,
     wishes: _Wishes,
+    mending: Mending | None = None,
 ) -> list[Plan]:
     from qcow.edit.apply import open_for_change
 
@@ -207,6 +228,7 @@ def _applied(
             held = open_for_change(
                 path,
                 also=tuple({depth for action in actions for depth in action.writes_below}),
+                mending=mending,
                 gate=gate_of(arguments),
                 allow_network=arguments.has(NETWORK.key),
                 keep_history=not arguments.has(NO_UNDO.key),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from qcow.actions.repair import Case, Option, Remedy
 from qcow.findings import GuestRange, Severity
@@ -11,6 +12,9 @@ from qcow.text import safe
 from qcowtui.views.units import plural, size
 
 from .plan_output import typed
+
+if TYPE_CHECKING:
+    from .diagnosing import Lost
 
 _WIDTH = 96
 _FIRST = 12  # columns of the labels of an option
@@ -41,6 +45,28 @@ def remedy_lines(case: Case, remedies: Sequence[Remedy], path: str) -> list[str]
         lines += [row for f in besides for row in _wrapped(f"{f.code}: {f.what}", "  - ")]
         lines += [""]
     return lines + next_steps(remedies, path)
+
+
+def lost_lines(lost: Lost, path: str) -> list[str]:
+    """A file without a header: the headers that would fit, and what is to be answered."""
+    lines = _wrapped(
+        "The file does not start with a qcow2 header. From what is left of the image these headers "
+        "were worked out:"
+    )
+    for number, proposal in enumerate(lost.found.proposals, 1):
+        header = proposal.header
+        known = f"a disk of {size(proposal.size)}" if proposal.size else "a disk of unknown size"
+        lines += _wrapped(
+            f"version {header.version}, clusters of {size(header.cluster_size)}, {known} "
+            f"({size(proposal.least)} to {size(proposal.most)}); a check finds "
+            f"{plural(proposal.errors, 'error')} and {plural(proposal.leaks, 'leaked cluster')}",
+            f"  {number}. ",
+        )
+        for sentence in proposal.evidence[:3]:
+            lines += _labelled("because", sentence)
+    lines += _wrapped(lost.question)
+    choice = typed("qcowtui", "repair", "--plan", "--choice", "size=SIZE", path)
+    return [*lines, f"  answer it:     {choice}"]
 
 
 def next_steps(remedies: Sequence[Remedy], path: str) -> list[str]:

@@ -9,7 +9,7 @@ from qcow.errors import UsageError
 from qcow.text import safe
 
 from .. import exit_codes
-from ..diagnosing import Diagnosis, diagnosed
+from ..diagnosing import Diagnosis, Lost, diagnosed, lost_header
 from ..editing import DRY_RUN, EDITING, EXITS, change
 from ..findings_output import findings_json
 from ..options import QUIET, Arguments, CommandError, Option, one_operand, wants_json
@@ -42,12 +42,21 @@ def run(arguments: Arguments, output: Output) -> int:
 
         return [RepairImage(choices, only)]
 
+    as_json = wants_json(arguments)
+    lost = lost_header(path, arguments, output, choices)
+    mending = None
+    if lost is not None:
+        mending = lost.mending
+        if mending is None:
+            if modes and modes[0] is not _PLAN:
+                raise UsageError(f"{lost.question} `repair --plan` shows what was found.")
+            _tell_of_lost(path, lost, output, as_json=as_json)
+            return exit_codes.CHECK_ERRORS
     if modes and modes[0] is not _PLAN:
-        return change(path, arguments, output, make, asks=True)
+        return change(path, arguments, output, make, asks=True, mending=mending)
     from ..confirming import somebody_to_ask
 
-    found = diagnosed(path, arguments, output, choices)
-    as_json = wants_json(arguments)
+    found = diagnosed(path, arguments, output, choices, mending)
     if as_json:
         _write_json(path, found, output)
     elif not arguments.has(QUIET.key):
@@ -57,7 +66,7 @@ def run(arguments: Arguments, output: Output) -> int:
     ready = any(remedy.default is not None or remedy.id in choices for remedy in found.remedies)
     if not modes and ready and not as_json and somebody_to_ask():
         output.line()
-        return change(path, arguments, output, make, always_asks=True)
+        return change(path, arguments, output, make, always_asks=True, mending=mending)
     return _exit_code(found)
 
 
@@ -97,6 +106,35 @@ def _write_json(path: str, found: Diagnosis, output: Output) -> None:
     output.line(dumps(members))
 
 
+def _tell_of_lost(path: str, lost: Lost, output: Output, *, as_json: bool) -> None:
+    """What a scan found of an image, and what has to be answered before it can be planned."""
+    if as_json:
+        from ..qemu_json import Json, JsonObject, dumps
+
+        proposals: list[Json] = [
+            {
+                "cluster-size": p.header.cluster_size,
+                "size": p.size,
+                "size-least": p.least,
+                "size-most": p.most,
+                "errors": p.errors,
+                "leaks": p.leaks,
+                "evidence": list(p.evidence),
+            }
+            for p in lost.found.proposals
+        ]
+        members: JsonObject = {
+            "filename": os.fsencode(path),
+            "question": lost.question,
+            "headers": proposals,
+        }
+        output.line(dumps(members))
+        return
+    from ..remedy_output import lost_lines
+
+    output.lines(lost_lines(lost, path))
+
+
 VERB = Verb(
     "repair",
     "what is wrong, what can be done about it, and doing it; can be undone",
@@ -121,6 +159,9 @@ VERB = Verb(
         "when --choice asks for it. The result is checked before it becomes the image, and "
         "`qcowtui undo` takes it back. Without --plan, --dry-run or --apply the plan is shown, "
         "and at a terminal it is asked whether to carry it out.",
+        "A file that lost its header is scanned for what is left of the image; "
+        "--choice header=N takes another of the headers proposed than the first, size=SIZE says "
+        "how large the disk was.",
         "With --plan, and without a terminal to ask at, it ends as `check` does: 0 no errors, "
         "2 corruptions, 3 leaked clusters only.",
     ),
