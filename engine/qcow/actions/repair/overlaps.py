@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ...edit.repairing import EntryChange
 from ...findings import Finding, GuestRange, Range
-from ...image.image import Image
-from ...image.refcounts import refcount_table
 from ...image.tables import l2_tables
 from ...inspect.check import kinds as K
 from ...inspect.triage import LeakClass
 from ...inspect.triage.leaks import find_leaks
 from ...jobs import CancelToken
-from ...layout.constants import OFLAG_COMPRESSED, OFLAG_ZERO, REFCOUNT_TABLE_OFFSET_MASK
+from ...layout.constants import OFLAG_COMPRESSED, OFLAG_ZERO
 from ...layout.distinct import distinct_counts
 from ...layout.geometry import Geometry
 from ...layout.tables import I64, OFFSETS, U64
 from ...text import safe
 from .diagnosis import Case
 from .remedy import Option, Remedy
-from .scan import Entries, Found, L1Table, guest_ranges, l1_tables, windows
+from .scan import Entries, Found, guest_ranges, l1_tables, windows
+from .structures import Structure, structures_of
 
 if TYPE_CHECKING:
     from ...edit.repairing import Repair
@@ -37,13 +35,6 @@ _MOST_CANDIDATES = 6
 #: Entries compared for sharing at most: more is no overlap but counts that are lost.
 _MOST_ENTRIES = 1 << 22
 _DISPLACED = (LeakClass.UNKNOWN, LeakClass.HOLE_DATA, LeakClass.GARBAGE, LeakClass.COMPRESSED)
-
-
-class _Structure(NamedTuple):
-    """Host clusters of one structure (int64) with a noun phrase for it."""
-
-    name: str
-    clusters: I64
 
 
 class _Candidate(NamedTuple):
@@ -124,7 +115,7 @@ class _Search:
         self._tables = l1_tables(case.image)
 
     def remedies(self) -> list[Remedy]:
-        structures = list(_structures(self._image, self._geometry, self._tables))
+        structures = list(structures_of(self._image, self._geometry, self._tables))
         meta = np.unique(np.concatenate([structure.clusters for structure in structures]))
         # What lies where other metadata does is no table that could be read.
         others = [s.clusters for s in structures if not s.name.startswith("an L2 table")]
@@ -157,7 +148,7 @@ class _Search:
 
     # ---- data over metadata
 
-    def _on_metadata(self, entries: Entries, structures: list[_Structure]) -> list[Remedy]:
+    def _on_metadata(self, entries: Entries, structures: list[Structure]) -> list[Remedy]:
         made: list[Remedy] = []
         number = len(entries.tables)
         for at in range(min(number, _SINGLE)):
@@ -357,46 +348,6 @@ class _Search:
                 )
             )
         return made
-
-
-def _structures(
-    image: Image, geometry: Geometry, tables: tuple[L1Table, ...]
-) -> Iterator[_Structure]:
-    """Every structure that is no guest data, with the clusters it lies in."""
-    header = image.header
-    bits = np.uint64(geometry.cluster_bits)
-
-    def run(offset: int, length: int) -> I64:
-        first = offset >> geometry.cluster_bits
-        last = min(offset + length, image.storage.size())
-        return np.arange(first, max(first, geometry.clusters(last)))
-
-    yield _Structure("the header", run(0, 1))
-    yield _Structure("the active L1 table", run(header.l1_table_offset, header.l1_size * 8))
-    blocks = refcount_table(image)
-    if len(blocks):
-        length = header.refcount_table_clusters * geometry.cluster_size
-        yield _Structure("the refcount table", run(header.refcount_table_offset, length))
-        offsets = blocks & np.uint64(REFCOUNT_TABLE_OFFSET_MASK)
-        used = offsets[(offsets != 0) & (offsets < np.uint64(image.storage.size()))]
-        yield _Structure("a refcount block", (used >> bits).astype(np.int64))
-    if image.snapshots:
-        length = image.snapshot_table_length
-        yield _Structure("the snapshot table", run(header.snapshots_offset, length))
-    for snapshot in image.snapshots:
-        name = f"the L1 table of {safe(snapshot.label)}"
-        yield _Structure(name, run(snapshot.l1_table_offset, snapshot.l1_size * 8))
-    if image.bitmap_directory is not None and image.bitmaps_valid:
-        yield _Structure("the bitmap directory", run(*image.bitmap_directory))
-        for bitmap in image.bitmaps:
-            yield _Structure("a bitmap table", run(bitmap.table_offset, bitmap.table_size * 8))
-    if image.crypto is not None:
-        yield _Structure("the LUKS header", run(image.crypto.offset, image.crypto.length))
-    for state, entries in tables:
-        offsets = entries & OFFSETS
-        odd = (offsets & np.uint64(geometry.cluster_size - 1)) != 0
-        named = offsets[(offsets != 0) & ~odd & (offsets < np.uint64(image.storage.size()))]
-        yield _Structure(f"an L2 table of {safe(state)}", (named >> bits).astype(np.int64))
 
 
 def _named(where: GuestRange) -> str:

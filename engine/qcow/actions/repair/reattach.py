@@ -196,6 +196,12 @@ def default_places(case: Case, empty: EmptyPlaces) -> dict[int, Fit]:
         if orphan.best is not None:
             place = (orphan.best.state, orphan.best.index)
             wanted[place] = wanted.get(place, 0) + 1
+    # A state that certainly lost tables of its own lost those that it shared with another, too.
+    hurt = {
+        orphan.fits[0].state
+        for orphan in case.triage.orphans
+        if orphan.fits and orphan.fits[0].certain and not orphan.shared_with
+    }
     found = {}
     for orphan in case.triage.orphans:
         fit = orphan.best
@@ -205,7 +211,9 @@ def default_places(case: Case, empty: EmptyPlaces) -> dict[int, Fit]:
         # Snapshots that are gone leave tables behind, but none with COPIED: such a table belongs
         # to the active state.
         mine = orphan.copied or not case.image.snapshots
-        if alone and (fit.certain or (mine and not orphan.conflicts and not orphan.shared_with)):
+        if orphan.shared_with:
+            mine = fit.state in hurt
+        if alone and (fit.certain or (mine and not orphan.conflicts)):
             found[orphan.offset] = fit
     return found
 

@@ -23,10 +23,10 @@ class Candidates(NamedTuple):
     """One element for each leaked cluster that parses as a table.
 
     int64: ``cluster``; ``used`` entries; ``pointers`` among them; of these, ``surplus`` name
-    clusters that are counted more often than referred to, ``leaked`` ones nothing refers to,
-    ``l2`` L2 tables in use, ``blocks`` refcount blocks in use, ``tables`` other candidates;
-    ``first`` and ``last`` entry in use; ``place``, its index among the leaked clusters.  ``copied``
-    bool.  ``rows``, ``targets``: int64 pairs, the number of the candidate and the index of a leaked
+    clusters that are counted more often than referred to, ``l2`` L2 tables in use, ``blocks``
+    refcount blocks in use, ``tables`` other candidates; ``first`` and ``last`` entry in use;
+    ``place``, its index among the leaked clusters.  ``copied`` bool.
+    ``rows``, ``targets``: int64 pairs, the number of the candidate and the index of a leaked
     cluster that it names, often several times where data is compressed (``packed``).  ``row_of``:
     int64, for each leaked cluster which candidate it is, -1 for none.
     """
@@ -36,7 +36,6 @@ class Candidates(NamedTuple):
     used: I64
     pointers: I64
     surplus: I64
-    leaked: I64
     l2: I64
     blocks: I64
     tables: I64
@@ -95,7 +94,6 @@ class Gather:
                 per_row(np.ones(len(rows), dtype=bool)),
                 per_row(named),
                 per_row(named & self.leaks.surplus.holds(hosts)),
-                per_row(leaked),
                 per_row(named & (classes == ClusterClass.L2)),
                 per_row(named & (classes == ClusterClass.REFCOUNT_BLOCK)),
                 first,
@@ -124,7 +122,7 @@ class Gather:
         """All of them, or None when there are none."""
         if not self._columns:
             return None
-        cluster, used, pointers, surplus, leaked, l2, blocks, first, last, copied = (
+        cluster, used, pointers, surplus, l2, blocks, first, last, copied = (
             np.concatenate(column) for column in zip(*self._columns, strict=True)
         )
         rows, targets = np.concatenate(self._rows), np.concatenate(self._targets)
@@ -134,7 +132,7 @@ class Gather:
         is_table = row_of[targets] >= 0
         tables = np.bincount(rows[is_table], minlength=len(cluster)).astype(np.int64)
         return Candidates(
-            cluster, place, used, pointers, surplus, leaked, l2, blocks, tables, first, last,
+            cluster, place, used, pointers, surplus, l2, blocks, tables, first, last,
             copied > 0, rows, targets, row_of, self._packed,
         )  # fmt: skip
 

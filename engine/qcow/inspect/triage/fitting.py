@@ -13,7 +13,7 @@ from ...image.tables import l2_tables
 from ...jobs import CancelToken
 from ...layout.geometry import Geometry
 from ...layout.tables import I64, OFFSETS
-from ...text import safe
+from .kinship import Kin
 from .located import HEAD, marks, starts
 from .report import Fit, Orphan
 from .sampling import holds_data, read_rows
@@ -54,6 +54,7 @@ class Fitting:
         self.slots = find_slots(image, geometry)
         self._neighbours = [slots.neighbours() for slots in self.slots]
         self._starts: tuple[int, ...] | None = None
+        self._kin = Kin(image, geometry, self.slots)
         self._left = _MOST_CLUSTERS
 
     def place(self, orphans: list[Orphan]) -> list[Orphan]:
@@ -175,7 +176,7 @@ class Fitting:
         hit = self._damaged(orphan, slots)
         located: dict[int, str] = {}
         if look and choices > 1 and not hit:
-            located = self._located(orphan, slots)
+            located = self._kin.places(orphan, slots) or self._located(orphan)
         allowed = set(free.tolist()) if len(free) < 1 << 16 else None
         made = []
         for index in dict.fromkeys([*hit, *located, *likely]):
@@ -246,7 +247,7 @@ class Fitting:
 
     # ---- content
 
-    def _located(self, orphan: Orphan, slots: Slots) -> dict[int, str]:
+    def _located(self, orphan: Orphan) -> dict[int, str]:
         """Places at which structures of the disk's content would lie where they say they do."""
         image, geometry = self._image, self._geometry
         if image.encrypted or image.header.has_data_file or self._left <= 0:
@@ -293,78 +294,6 @@ class Fitting:
         held = np.empty(len(hosts), dtype=bool)
         held[order] = holds_data(self._image.storage, hosts[order], self._geometry.cluster_size)
         return numbers[held][: self._left], hosts[held][: self._left]
-
-
-def shared_tables(
-    image: Image, geometry: Geometry, all_slots: list[Slots], surplus: I64
-) -> list[Orphan]:
-    """L2 tables of one state that are counted once more than they are named, while another state
-    has a free place where they lie.  Their fits are complete."""
-    found: list[Orphan] = []
-    size = np.uint64(geometry.cluster_bits)
-    for slots in all_slots:
-        for other in all_slots:
-            if other is slots or not len(slots.free):
-                continue
-            index = slots.free[slots.free < len(other.l1)]
-            clusters = ((other.l1[index] & OFFSETS) >> size).astype(np.int64)
-            named = (clusters != 0) & ~np.isin(index, other.free) & np.isin(clusters, surplus)
-            for at, cluster in zip(index[named].tolist(), clusters[named].tolist(), strict=True):
-                found += _shared(image, geometry, slots, other, at, cluster, surplus)
-                if len(found) >= _MOST_TABLES:
-                    return found
-    return found
-
-
-def _shared(
-    image: Image,
-    geometry: Geometry,
-    slots: Slots,
-    other: Slots,
-    index: int,
-    cluster: int,
-    surplus: I64,
-) -> list[Orphan]:
-    offset = cluster << geometry.cluster_bits
-    (table,) = l2_tables(image.storage, geometry, np.array([offset], dtype=np.int64))
-    entries = table.entries[0]
-    plain = ((entries & COMPRESSED) == 0) & ((entries & OFFSETS) != 0)
-    hosts = ((entries[plain] & OFFSETS) >> np.uint64(geometry.cluster_bits)).astype(np.int64)
-    if not np.isin(hosts, surplus).all():
-        return []
-    used = np.flatnonzero(entries)
-    raw = int(slots.l1[index])
-    aligned = raw & int(OFFSETS) & ~(geometry.cluster_size - 1)
-    meant = raw != 0 and aligned == offset
-    bits, per_table = geometry.cluster_bits, geometry.l2_entries
-    end = min((index + 1) * per_table, slots.clusters)
-    fit = Fit(
-        slots.label,
-        slots.snapshot,
-        index,
-        (index * per_table) << bits,
-        (end - index * per_table) << bits,
-        _DAMAGED if meant else _ONLY,
-        meant,
-        (
-            f"{safe(other.label)} has this table at the same place, and the table and all that it "
-            "names are counted once more than they are used.",
-        ),
-    )
-    return [
-        Orphan(
-            offset,
-            len(used),
-            0,
-            int(used[0]) if len(used) else 0,
-            int(used[-1]) if len(used) else 0,
-            False,
-            0,
-            shared_with=other.label,
-            fits=(fit,),
-            choices=1,
-        )
-    ]
 
 
 def _near(edges_of: dict[int, int], host: int, way: int) -> int | None:

@@ -16,8 +16,9 @@ from ...layout.tables import I64, decode_refcounts
 from . import sampling
 from .candidates import Candidates, Gather, Kinds, conflicts, judge
 from .classes import LeakClass
-from .fitting import Fitting, shared_tables
+from .fitting import Fitting
 from .holes import Holes, find_holes
+from .kinship import shared_tables
 from .leaks import Leaks, find_leaks
 from .packed import find_packed
 from .report import CERTAIN, LIKELY, POSSIBLE, Fit, LeakGroup, Orphan, Triage
