@@ -11,8 +11,9 @@ from ...edit.mending import Mending
 from ...edit.plan import Outcome
 from ...edit.verify import View
 from ...errors import EditRefused, VerificationError
-from ...findings import GuestRange, Severity
+from ...findings import FindingKind, GuestRange, Severity
 from ...inspect.check import CheckResult
+from ...inspect.check import kinds as K
 from ...layout import problems as P
 from ...text import safe
 from ..command_line import command_line
@@ -73,7 +74,7 @@ class RepairImage:
         if case.mending is not None:
             tables = (*(() if lost is None else lost.tables), *case.mending.tables)
             editor.mend(Mending(case.mending.header, tables))
-        left = [remedy for remedy in remedies if all(remedy is not done for done, _ in chosen)]
+        left = [remedy for remedy in remedies if not _treated(remedy, chosen)]
         tx = editor.begin_repair()
         for remedy, option in chosen:
             tx.step("repairing", 0, len(chosen), "findings")
@@ -90,6 +91,13 @@ class RepairImage:
             changed=changes,
             facts=_facts(case, chosen, left),
         )
+
+
+def _treated(remedy: Remedy, chosen: list[tuple[Remedy, Option]]) -> bool:
+    return any(
+        remedy is done or remedy.id in done.instead_of or done.id in remedy.instead_of
+        for done, _ in chosen
+    )
 
 
 def _decided(case: Case, remedies: tuple[Remedy, ...], chosen: list[tuple[Remedy, Option]]) -> None:
@@ -130,12 +138,27 @@ def _judge(result: CheckResult, case: Case, left: list[Remedy]) -> None:
             f"{wrong[0].what}"
         )
     before = case.checked
+    for remedy in left:
+        kind = remedy.finding.kind
+        if kind in _OUTSIDE and _count(result, kind) < _count(before, kind):
+            raise EditRefused(
+                f"{remedy.finding.what} What is repaired would be written there: decide on that "
+                "first; `repair --plan` shows what each choice keeps and loses."
+            )
     count = result.corruptions + result.extra_corruptions + result.check_errors
     if count > before.corruptions + before.extra_corruptions + before.check_errors:
         raise VerificationError(
             "The prepared repair has more errors than the image: it was not made, the image is as "
             "it was."
         )
+
+
+#: What pointers lead to that the file does not have; it must not grow there unasked.
+_OUTSIDE = (K.DATA_OUTSIDE, K.COMPRESSED_OUTSIDE, K.L2_TABLE_OUTSIDE)
+
+
+def _count(result: CheckResult, kind: FindingKind) -> int:
+    return sum(finding.count for finding in result.findings if finding.kind is kind)
 
 
 def _facts(case: Case, chosen: list[tuple[Remedy, Option]], left: list[Remedy]) -> dict[str, Any]:

@@ -55,12 +55,14 @@ def finders() -> tuple[Finder, ...]:
     from .overlaps import find_overlaps
     from .reattach import find_orphans
     from .recount import find_recount
+    from .truncation import find_truncation
 
     return (
         find_orphans,
         find_l1_entries,
         find_overlaps,
         find_entries,
+        find_truncation,
         find_bitmaps,
         find_leaks,
         find_recount,

@@ -69,6 +69,8 @@ class Remedy(ABC):
     order: int = 50
     #: Keys besides ``id`` that a user may answer (``--choice KEY=VALUE``).
     questions: tuple[str, ...] = ()
+    #: Ids of other remedies for the same damage: what one of them treats is not left open.
+    instead_of: tuple[str, ...] = ()
 
     @abstractmethod
     def apply(self, tx: Repair, option: Option) -> None:
