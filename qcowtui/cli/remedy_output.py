@@ -20,6 +20,8 @@ _WIDTH = 96
 _FIRST = 12  # columns of the labels of an option
 #: Remedies shown in full; JSON has all.
 _SHOWN = 20
+#: Headers shown of those that would fit a file that lost its own.
+_HEADERS = 3
 #: Guest ranges shown of one option.
 _RANGES = 2
 
@@ -53,7 +55,7 @@ def lost_lines(lost: Lost, path: str) -> list[str]:
         "The file does not start with a qcow2 header. From what is left of the image these headers "
         "were worked out:"
     )
-    for number, proposal in enumerate(lost.found.proposals, 1):
+    for number, proposal in enumerate(lost.found.proposals[:_HEADERS], 1):
         header = proposal.header
         known = f"a disk of {size(proposal.size)}" if proposal.size else "a disk of unknown size"
         lines += _wrapped(
@@ -64,6 +66,9 @@ def lost_lines(lost: Lost, path: str) -> list[str]:
         )
         for sentence in proposal.evidence[:3]:
             lines += _labelled("because", sentence)
+    if len(lost.found.proposals) > _HEADERS:
+        less = plural(len(lost.found.proposals) - _HEADERS, "less likely one")
+        lines.append(f"And {less}; --output=json has all of them.")
     lines += _wrapped(lost.question)
     choice = typed("qcowtui", "repair", "--plan", "--choice", "size=SIZE", path)
     return [*lines, f"  answer it:     {choice}"]

@@ -107,13 +107,14 @@ class Sieve:
         size = np.uint64(self._geometry.cluster_size - 1)
         limit = np.uint64(self._limit)
         offsets = words & OFFSETS
-        good = (words & np.uint64(L2_RESERVED_MASK)) == 0
+        good: Bools = (words & np.uint64(L2_RESERVED_MASK)) == 0
         good &= ((offsets & size) == 0) & (offsets < limit)
         packed = (words & np.uint64(OFLAG_COMPRESSED)) != 0
         if packed.any():
             starts, lengths = compressed_fields(words[packed], self._geometry)
             good[packed] = (starts > 0) & (starts + lengths <= self._limit + _SECTOR)
-        return good | (words == 0)
+        good |= words == 0
+        return good
 
     def _refcounts(self, data: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         counts = decode_refcounts(data, self._geometry.refcount_order)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qcow.errors import Cancelled
 from qcow.text import safe
 
 from .. import exit_codes
@@ -18,9 +19,6 @@ _FORCE = Option("force", help="Replace OUT if it exists")
 
 
 def run(arguments: Arguments, output: Output) -> int:
-    from qcow.actions.bundle import bundle
-    from qcow.errors import Cancelled
-
     if len(arguments.operands) != 2:
         raise CommandError("Expecting the image and the file to write")
     path, out = arguments.operands
@@ -30,6 +28,8 @@ def run(arguments: Arguments, output: Output) -> int:
         cancelled_by_ctrl_c(lambda: None) as cancel,
         progress_line(output) as progress,
     ):
+        from qcow.actions.bundle import bundle
+
         try:
             done = bundle(
                 require_qcow2(image),

@@ -38,8 +38,6 @@ _SHOWN = 4
 
 
 def run(arguments: Arguments, output: Output) -> int:
-    from qcow.actions.rescue import rescue
-
     path = one_operand(arguments)
     out = arguments.get(_RAW.key)
     if not out:
@@ -53,6 +51,8 @@ def run(arguments: Arguments, output: Output) -> int:
         cancelled_by_ctrl_c(lambda: None) as cancel,
         progress_line(output) as line,
     ):
+        from qcow.actions.rescue import rescue
+
         events = progress_events(output) if arguments.get(PROGRESS.key) == "jsonl" else line
         if isinstance(image, Image) and image.unusable is not None and image.geometry is None:
             image.usable_geometry()
