@@ -116,6 +116,12 @@ class Ledger:
                     self.marks[part], HELD, out=self.marks[part], where=window.counts != 0
                 )
 
+    def skip_to(self, cluster: int) -> None:
+        """Take no cluster below number ``cluster`` from now on."""
+        self._reach(cluster)
+        self.marks[:cluster] |= LIVE
+        self._next = max(self._next, cluster)
+
     def hold_below(self, clusters: int) -> None:
         """Keep the first ``clusters`` clusters from being taken."""
         self._reach(clusters)

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import EditRefused
 from ..image.image import Image
+from ..image.tables import l2_tables
 from ..inspect.classes import ClusterClass
 from ..inspect.owners import scan_owners
 from ..jobs import CancelToken
@@ -27,7 +28,8 @@ from ..layout.constants import (
 from ..layout.extensions import CryptoExtension
 from ..layout.header_rules import l1_fault
 from ..layout.header_switch import HeaderSwitch
-from ..layout.tables import I64, U64, decode_u64
+from ..layout.tables import I64, OFFSETS, U64, decode_u64
+from .counting import COMPRESSED
 from .ledger import Ledger
 from .refcount_blocks import write_refcounts
 from .rewriting import rewrite_tables
@@ -75,6 +77,7 @@ class Repair(Transaction):
             if l1_fault(*place, self.geometry, size) is not None:
                 draft.give_up_l1()
                 self.unreadable.append(draft)
+        self.ledger.skip_to(self._highest())
 
     @property
     def l1_tables(self) -> list[U64]:
@@ -85,6 +88,24 @@ class Repair(Transaction):
         """Note that single entries of L2 tables get other values; made at the end, together."""
         if len(change.tables):
             self._changes.append(change)
+
+    def _highest(self) -> int:
+        """The cluster behind the last one that any table names.
+
+        What they name behind the end of the file reads as zeros; with something new there, undo
+        would show that to the guest.
+        """
+        bits = self.geometry.cluster_bits
+        size = self.image.storage.size()
+        far = size + (_FAR << bits)
+        entries = np.concatenate([l1 & OFFSETS for l1 in self.l1_tables]).astype(np.int64)
+        highest = int(entries[entries < far].max(initial=0))
+        inside = (entries != 0) & (entries % self.geometry.cluster_size == 0) & (entries < size)
+        for batch in l2_tables(self.image.storage, self.geometry, np.unique(entries[inside])):
+            offsets = np.where((batch.entries & COMPRESSED) != 0, 0, batch.entries & OFFSETS)
+            near = offsets[offsets < np.uint64(far)]
+            highest = max(highest, int(near.max(initial=0)))
+        return (highest >> bits) + 1 if highest >= size else 0
 
     def _new_ledger(self, end: int | None) -> Ledger:
         size = self.image.storage.size()
