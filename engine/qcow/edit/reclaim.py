@@ -45,8 +45,7 @@ def give_back(editor: Editor, tx: Transaction) -> Reclaimed:
     """
     size = tx.geometry.cluster_size
     live = (tx.ledger.marks & (LIVE | HELD)) != 0
-    used = np.flatnonzero(live)
-    end = (int(used[-1]) + 1 if len(used) else 1) * size
+    end = (len(live) - int(np.argmax(live[::-1])) if live.any() else 1) * size
     length = editor.storage.size()
     # A free cluster may be counted by nothing and still be cluster 0: the header is never free.
     live[0] = True

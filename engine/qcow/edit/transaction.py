@@ -128,7 +128,8 @@ class Transaction:
         # cleared the bit may have given their clusters to something else.
         self._bitmaps_before = tuple(image.bitmaps) if image.bitmaps_valid else ()
         self.bitmaps: list[BitmapEntry] = list(self._bitmaps_before)
-        self.tables = GuestTables(self)
+        # Made on demand: it refers back here, and the circle would keep the memory of the ledger.
+        self._tables: GuestTables | None = None
         self.settle_all = False
         self.move_roots = False
         self._snapshots_before = tuple(image.snapshots)
@@ -145,6 +146,13 @@ class Transaction:
         if self._cancel is not None:
             self._cancel.check()
         self._tell(phase, done, total, unit)
+
+    @property
+    def tables(self) -> GuestTables:
+        """What guest clusters of the active state map to."""
+        if self._tables is None:
+            self._tables = GuestTables(self)
+        return self._tables
 
     @property
     def header(self) -> Header:
@@ -191,7 +199,8 @@ class Transaction:
 
         All writes but those of the header cluster have been made and wait for a flush.
         """
-        self.tables.flush()
+        if self._tables is not None:
+            self._tables.flush()
         self._settle()
         self._place_snapshots()
         self._place_active()
@@ -206,10 +215,12 @@ class Transaction:
         if self.settle_all:
             offsets = table_clusters(self.l1, self.geometry) << self.geometry.cluster_bits
             self.settle_all = False
-        else:
-            touched = np.array(sorted(self.tables.written), dtype=np.int64)
+        elif self._tables is not None:
+            touched = np.array(sorted(self._tables.written), dtype=np.int64)
             named = (self.l1[touched] & OFFSETS).astype(np.int64)
             offsets = named[named != 0]
+        else:
+            return
         followers = [self.l1, *(draft.l1 for draft in self.snapshots if draft.is_new)]
         settle(self, offsets, followers)
 

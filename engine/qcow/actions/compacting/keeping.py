@@ -8,7 +8,7 @@ import numpy as np
 
 from ...layout.tables import I64
 from .moving import NO_MOVES, Moves, move_bitmaps, move_data, move_tables, table_ranks
-from .survey import BLOCK, DATA, FREE, ROOT, TABLE, Roles, all_tables, first_true, survey
+from .survey import BLOCK, DATA, FREE, ROOT, TABLE, Roles, all_tables, first_true, has_role, survey
 
 if TYPE_CHECKING:
     from ...edit.editor import Editor
@@ -40,7 +40,7 @@ def pack_keeping(editor: Editor, tally: Tally) -> None:
     rest = all_tables(tx)
     rest = rest[(rest >= end) & (rest < len(roles)) & (tx.ledger.marks[rest] & tx.MINE == 0)]
     move_tables(editor, tx, Moves(rest, tx.ledger.allocate(len(rest))))
-    tx.move_roots = bool(np.isin(roles[end:], (ROOT, BLOCK)).any())
+    tx.move_roots = bool(has_role(roles[end:], ROOT, BLOCK).any())
     move_bitmaps(tx, moves, everything=tx.move_roots)
     editor.commit(tx, tx.kept_views(moved=True))
     tally.moved += len(old) + len(rest)
@@ -48,8 +48,8 @@ def pack_keeping(editor: Editor, tally: Tally) -> None:
 
 def _end(roles: Roles, free: np.ndarray[tuple[int], np.dtype[np.bool_]], roots: int) -> int:
     """The lowest end below which there is a free cluster for all that must be written anew."""
-    shadows = int(np.count_nonzero(np.isin(roles, (TABLE, BLOCK)))) + roots
-    movable = np.isin(roles, (DATA, TABLE, ROOT, BLOCK))
+    shadows = int(np.count_nonzero(has_role(roles, TABLE, BLOCK))) + roots
+    movable = has_role(roles, DATA, TABLE, ROOT, BLOCK)
     # Runs of compressed clusters stay where they are here.
     stays = np.flatnonzero((roles != FREE) & ~movable)
     lowest = int(stays[-1]) + 1 if len(stays) else 1

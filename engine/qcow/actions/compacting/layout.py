@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...layout.tables import I64
-from .survey import DATA, FIXED, FREE, PACKED, TABLE, Roles, Survey
+from .survey import DATA, FIXED, FREE, PACKED, TABLE, Roles, Survey, has_role
 
 
 class Runs(NamedTuple):
@@ -68,7 +68,7 @@ def _attempt(roles: Roles, found: Survey, per: int) -> tuple[Layout, I64]:
     """A layout, and the runs that have no place in it (rows of ``found.runs``)."""
     fixed = np.flatnonzero(roles == FIXED)
     last = int(fixed[-1]) + 1 if len(fixed) else 1
-    singles = int(np.count_nonzero(np.isin(roles, (FIXED, DATA, PACKED, TABLE))))
+    singles = int(np.count_nonzero(has_role(roles, FIXED, DATA, PACKED, TABLE)))
     end = shortest(singles + found.roots, per, last)
     reserved = found.roots + -(-end // per)
     window = _window(fixed, end, reserved)

@@ -18,7 +18,7 @@ from ...inspect.fragmentation import fragmentation
 from ...layout.tables import I64, OFFSETS
 from .batches import Batches, Tally
 from .moving import NO_MOVES, Moves, move_bitmaps, move_data, move_tables, table_ranks
-from .survey import FIXED, PACKED, all_tables, first_true, survey
+from .survey import FIXED, PACKED, all_tables, first_true, has_role, survey
 
 if TYPE_CHECKING:
     from ...edit.editor import Editor
@@ -41,15 +41,18 @@ class Ordering:
             return
         tx = editor.begin()
         found = survey(editor, tx)
+        per_block = tx.geometry.refcount_block_entries
+        size = tx.geometry.cluster_size
+        del tx  # and the memory of its ledger
         total = _count_data(editor.image.active)
         #: Where data can go, by host cluster, up to where the last of it goes.
-        self._slots = ~np.isin(found.roles, (FIXED, PACKED))
+        self._slots = ~has_role(found.roles, FIXED, PACKED)
         self._end = _after(self._slots, total)
         self._slots = self._slots[: self._end]
         #: Clusters below it are in order.
         self._next = 0
-        blocks = -(-len(found.roles) // tx.geometry.refcount_block_entries)
-        room = self._spare // tx.geometry.cluster_size - found.roots - blocks
+        blocks = -(-len(found.roles) // per_block)
+        room = self._spare // size - found.roots - blocks
         self._most = max(1, room // 2)
         self._make_way(np.zeros(0, dtype=np.int64), roots=True)
         guest = done = 0

@@ -16,7 +16,19 @@ from ...layout.tables import I64
 from .batches import Batches, Tally
 from .layout import Runs, lay_out, shortest
 from .moving import Moves, move_bitmaps, move_data, move_tables, table_ranks
-from .survey import BLOCK, DATA, FIXED, FREE, PACKED, ROOT, Survey, all_tables, first_true, survey
+from .survey import (
+    BLOCK,
+    DATA,
+    FIXED,
+    FREE,
+    PACKED,
+    ROOT,
+    Survey,
+    all_tables,
+    first_true,
+    has_role,
+    survey,
+)
 
 if TYPE_CHECKING:
     from ...edit.editor import Editor
@@ -40,34 +52,36 @@ class Packing:
         editor = self._editor
         tx = editor.begin()
         found = survey(editor, tx)
-        self._per_block = tx.geometry.refcount_block_entries
-        layout = lay_out(found, self._per_block)
+        per_block = tx.geometry.refcount_block_entries
+        del tx  # and the memory of its ledger
+        layout = lay_out(found, per_block)
+        self._note_stuck(found, min(layout.end, len(found.roles)), per_block)
         if layout.end >= len(found.roles):
-            self._note_stuck(found, len(found.roles))
             return
         self._layout = layout
-        self._roles = np.zeros(max(len(found.roles), layout.end), dtype=np.uint8)
-        self._roles[: len(found.roles)] = found.roles
-        #: Where everything but the roots and refcounts belongs.
-        self._low = layout.is_low(len(self._roles))
+        #: Where everything but the roots and refcounts belongs (bool by host cluster).
+        self._low = layout.is_low(max(len(found.roles), layout.end))
+        #: Data that lies elsewhere and goes anywhere there.
+        self._strays = np.zeros(len(self._low), dtype=np.bool_)
+        np.equal(found.roles, DATA, out=self._strays[: len(found.roles)])
+        self._strays &= ~self._low
+        del found
         self._roots = layout.reserved
         self._runs = _ascending(layout.runs)
-        self._total = int(np.count_nonzero((self._roles == DATA) & ~self._low))
-        self._total += int(self._runs.clusters.sum())
+        self._total = int(np.count_nonzero(self._strays)) + int(self._runs.clusters.sum())
         self._done = 0
         self._round(everything=True)
         while self._round():
             pass
         self._last()
-        self._note_stuck(found, layout.end)
 
-    def _note_stuck(self, found: Survey, end: int) -> None:
+    def _note_stuck(self, found: Survey, end: int, per_block: int) -> None:
         """Tell what kept the image from ending where the number of its clusters allows."""
-        used = np.count_nonzero(~np.isin(found.roles, (FREE, ROOT, BLOCK)))
-        ideal = shortest(int(used) + found.roots, self._per_block)
+        used = np.count_nonzero(~has_role(found.roles, FREE, ROOT, BLOCK))
+        ideal = shortest(int(used) + found.roots, per_block)
         if end > ideal:
             above = found.roles[ideal:end]
-            self._tally.stuck = int(np.count_nonzero(np.isin(above, (FIXED, PACKED))))
+            self._tally.stuck = int(np.count_nonzero(has_role(above, FIXED, PACKED)))
             self._tally.late = end - ideal
 
     def _begin(self) -> Transaction:
@@ -90,7 +104,7 @@ class Packing:
             tx.ledger.take(moves.new)
             tx.ledger.seek(1)
             move_data(self._editor, tx, moves, rewrite)
-            self._settle_roles(moves)
+            self._strays[moves.old] = False
         else:
             moves = self._choose_tables(tx, tables)
             tx.ledger.take(moves.new)
@@ -144,7 +158,7 @@ class Packing:
             ends = np.cumsum(runs.clusters)
             some = max(1, int(np.searchsorted(ends, _MOST, side="right")))
             return Moves(*(_expanded(part[:some], runs.clusters[:some]) for part in runs[:2]))
-        outside = first_true((self._roles == DATA) & ~self._low, _MOST)
+        outside = first_true(self._strays, _MOST)
         free = self._free(tx, len(outside))
         return Moves(outside[: len(free)], free)
 
@@ -172,10 +186,6 @@ class Packing:
         for _, first, clusters in np.stack(runs, axis=1)[:count].tolist():
             tx.ledger.unreserve(first, first + clusters)
         self._runs = Runs(*(part[count:] for part in runs))
-
-    def _settle_roles(self, moves: Moves) -> None:
-        self._roles[moves.new] = self._roles[moves.old]
-        self._roles[moves.old] = FREE
 
 
 def _ascending(runs: Runs) -> Runs:

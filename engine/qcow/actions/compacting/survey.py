@@ -61,7 +61,9 @@ def survey(editor: Editor, tx: Transaction) -> Survey:
         by_class[list(members)] = role
     if not tx.bitmaps:
         by_class[_C.BITMAP] = FIXED
-    roles = by_class[classes]
+    roles = np.empty(end, dtype=np.uint8)
+    for at in range(0, end, _PART):  # an index takes eight times the memory of what it looks up
+        roles[at : at + _PART] = by_class[classes[at : at + _PART]]
     roles[tx.ledger.counts[:end] == 0] = FREE
     _mark_bitmap_roots(tx, roles)
     runs = np.zeros((0, 2), dtype=np.int64)
@@ -80,6 +82,14 @@ def survey(editor: Editor, tx: Transaction) -> Survey:
 def all_tables(tx: Transaction) -> I64:
     """Host clusters of the L2 tables of all states (int64, ascending, no repeats)."""
     return distinct(np.concatenate([table_clusters(l1, tx.geometry) for l1 in all_l1(tx)]))
+
+
+def has_role(roles: Roles, *members: np.uint8) -> NDArray[np.bool_]:
+    """Which clusters have one of these roles."""
+    found: NDArray[np.bool_] = roles == members[0]
+    for role in members[1:]:
+        found |= roles == role
+    return found
 
 
 def first_true(mask: NDArray[np.bool_], most: int, start: int = 0) -> I64:
