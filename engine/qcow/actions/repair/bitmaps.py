@@ -90,36 +90,33 @@ def _counted_again(
         there = sight.image.storage.read(offset, min(size - offset, MAX_BITMAP_DIRECTORY_BYTES))
     except StorageError:
         return None
-    for count in _counts(told):
-        for length in _lengths(there, told, count):
-            try:
-                found = parse_bitmap_directory(there[:length], count)
-            except BitmapDirectoryError:
-                continue
-            disk = sight.image.header.virtual_size
-            if all(e.fault(geometry.cluster_size, disk) is None for e in found):
-                return BitmapsExtension(count, 0, length, offset)
+    # One of the two numbers is right: with the length that is told, or with the count.
+    tries = [(count, told.directory_size) for count in range(1, 65)]
+    tries += [(told.nb_bitmaps, _end(there, told.nb_bitmaps))]
+    for count, length in tries:
+        try:
+            found = parse_bitmap_directory(there[:length], count)
+        except BitmapDirectoryError:
+            continue
+        disk = sight.image.header.virtual_size
+        if found and all(e.fault(geometry.cluster_size, disk) is None for e in found):
+            return BitmapsExtension(count, 0, length, offset)
     return None
 
 
 _FIELDS = ((0, 4), (4, 8), (8, 16), (16, 24))
 
 
-def _counts(told: BitmapsExtension) -> list[int]:
-    return [*dict.fromkeys((told.nb_bitmaps, *range(1, 65)))]
-
-
-def _lengths(there: bytes, told: BitmapsExtension, count: int) -> list[int]:
-    """The length that is told, and the one at which ``count`` entries end."""
+def _end(there: bytes, count: int) -> int:
+    """Where the entry number ``count`` of a directory ends; 0 when it does not hold as many."""
     at = 0
     for _ in range(min(count, 1024)):
         if at + 24 > len(there):
-            return [told.directory_size]
-        extra = int.from_bytes(there[at + 20 : at + 24], "big")
+            return 0
         name = int.from_bytes(there[at + 18 : at + 20], "big")
+        extra = int.from_bytes(there[at + 20 : at + 24], "big")
         at += 24 + extra + name + 7 & ~7
-    whole = [at] if at <= len(there) else []
-    return [told.directory_size, *whole] if told.directory_size <= len(there) else whole
+    return at if at <= len(there) else 0
 
 
 # ---- single bitmaps
