@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from qcow.opening import open as open_image
 from tests.support.images import guest_bytes, patch, sha256, small_builder
 from tests.support.qemu import create_encrypted, qemu_img, qemu_io, qemu_json
 
-VARIANTS: dict[str, dict[str, int | bool | str]] = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "v3": {"cluster_bits": 12},
     "v2": {"cluster_bits": 12, "version": 2},
     "extended": {"cluster_bits": 16, "extended_l2": True},
@@ -24,7 +25,7 @@ VARIANTS: dict[str, dict[str, int | bool | str]] = {
 }
 
 
-def _bundle(source: Path, out: Path, **options: bool) -> Bundled:
+def _bundle(source: Path, out: Path, **options: Any) -> Bundled:
     with open_image(source) as image:
         assert isinstance(image, Image)
         return bundle(image, str(out), **options)
