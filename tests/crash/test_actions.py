@@ -34,7 +34,26 @@ class Floor:
 
 
 #: A little below what there is, so that a case that quietly makes no states is noticed.
-FLOORS = {variant.name: Floor(100, 10, 10) for variant in VARIANTS}
+FLOORS = {
+    "v3-512": Floor(4800, 280, 1500),
+    "v2-512": Floor(4200, 240, 1300),
+    "no-snapshot": Floor(3400, 200, 920),
+    "three-snapshots": Floor(5900, 340, 2100),
+    "vm-state": Floor(5200, 300, 1800),
+    "refcount-1": Floor(2800, 170, 760),
+    "refcount-2": Floor(4400, 260, 1200),
+    "refcount-64": Floor(4800, 280, 1400),
+    "zstd": Floor(5400, 310, 1400),
+    "backing": Floor(6600, 380, 1800),
+    "v2-backing": Floor(6200, 350, 1900),
+    "bitmaps": Floor(7000, 400, 2000),
+    "4k": Floor(7100, 390, 1500),
+    "extended": Floor(1500, 280, 200),
+    "64k": Floor(2500, 435, 500),
+    "luks": Floor(1000, 190, 180),
+    "external": Floor(390, 50, 240),
+    "external-raw": Floor(380, 40, 210),
+}
 by_name = pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
 
 
@@ -74,7 +93,7 @@ def test_qemu_confirms_it(variant: Variant, tmp_path: Path) -> None:
     for case in cases_of(variant):
         acted = case.act()
         # Both ends and what lies between, whatever it is.
-        sample = islice(acted.states(), 1, None, 3 if variant.large else SAMPLED)
+        sample = islice(acted.states(), 1, None, 6 if variant.large else SAMPLED)
         total += confirm(acted, [*sample, State("end", acted.final, acted.final_data)], tmp_path)
     assert total >= FLOORS[variant.name].confirmed, total
 
@@ -133,7 +152,7 @@ def _agree(one: bytes, other: bytes) -> bool:
 def test_a_second_crash_is_survived_too(variant: Variant) -> None:
     """What the first crash left is a sound image: the action is run on it again, and crashed."""
     total = 0
-    for case in cases_of(variant):
+    for case in islice(cases_of(variant), 0, None, 2 if variant.large else 1):
         acted = case.act()
         for state in islice(acted.states(), 2, None, CRASHED_AGAIN):
             again = act_again(case, state)
