@@ -57,7 +57,7 @@ def count_entries(
         return False
     clusters = plain_clusters(flat, geometry)
     ledger.add(clusters, change)
-    return change < 0 and bool((ledger.counts[clusters] == 1).any())
+    return change < 0 and bool(ledger.single(clusters).any())
 
 
 def table_clusters(l1: U64, geometry: Geometry) -> I64:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..chain import Chain, open_chain
 from ..closing import Closing
-from ..errors import Cancelled, EditRefused, IndeterminateError, QcowError
+from ..errors import EditRefused, IndeterminateError, QcowError, StorageError
 from ..findings import Range, Severity
 from ..image.image import Image
 from ..image.refcounts import refcount_table
@@ -300,12 +300,13 @@ class Editor(Closing):
         )
 
     def abandon(self, error: BaseException) -> None:
-        """After an action failed: give back what a cancelled one wrote, and tell the history.
+        """After an action failed: give back what it wrote, and tell the history.
 
         After a failed write nothing more is written (the system may have lost track of it).
         """
         grown = self.storage.size() > self._length and self._device_size is None
-        if isinstance(error, Cancelled) and grown and not self._switches:
+        sound = isinstance(error, QcowError) and not isinstance(error, StorageError)
+        if sound and grown and not self._switches:
             self.storage.truncate(self._length)
         # After an indeterminate switch the history finds out by itself when it is loaded again.
         told = isinstance(error, QcowError) and not isinstance(error, IndeterminateError)

@@ -96,7 +96,7 @@ class GuestTables:
             if tx.geometry.extended_l2:
                 bitmaps = np.stack([t.bitmaps for t in part if t.bitmaps is not None])
             if not tx.image.header.has_data_file:
-                entries = with_copied(entries, tx.ledger.counts, tx.geometry)
+                entries = with_copied(entries, tx.ledger, tx.geometry)
             clusters: I64 = np.array([table.cluster for table in part], dtype=np.int64)
             write_scattered(tx, clusters, encode_tables(entries, bitmaps))
         self.written |= self._changed

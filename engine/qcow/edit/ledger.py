@@ -48,6 +48,7 @@ class Ledger:
         geometry = image.usable_geometry_for_tables()
         self._limit = end
         self._loose = False
+        self._bound: int | None = None
         table = refcount_table(image)
         used = np.flatnonzero(table & np.uint64(REFCOUNT_TABLE_OFFSET_MASK))
         covered = (int(used[-1]) + 1 if len(used) else 0) * geometry.refcount_block_entries
@@ -78,11 +79,13 @@ class Ledger:
         """For a repair: counts are all 0, and no cluster below number ``kept`` may be taken.
 
         What refcounts say of a damaged image cannot be relied on, so nothing that is there is ever
-        written over.  Counts may pass below 0 until :meth:`reset`.
+        written over.  Counts may pass below 0 until :meth:`reset`.  What is counted far behind
+        ``kept`` is ignored: pointers there are damage, and the file will not reach so far.
         """
         ledger = cls.__new__(cls)
         ledger._limit = end
         capacity = 2 * kept + (1 << 16)
+        ledger._bound = capacity
         order = image.usable_geometry_for_tables().refcount_order
         ledger.counts = np.zeros(capacity, dtype=np.int64 if order > 4 else np.int32)
         ledger.marks = np.zeros(capacity, dtype=np.uint8)
@@ -119,6 +122,8 @@ class Ledger:
     def skip_to(self, cluster: int) -> None:
         """Take no cluster below number ``cluster`` from now on."""
         self._reach(cluster)
+        if self._bound is not None:
+            self._bound = max(self._bound, cluster)
         self.marks[:cluster] |= LIVE
         self._next = max(self._next, cluster)
 
@@ -131,6 +136,8 @@ class Ledger:
 
     def add(self, clusters: I64, change: int) -> None:
         """Add ``change`` for each of ``clusters`` (int64, any order, repeats count again)."""
+        if self._bound is not None:
+            clusters = clusters[clusters < self._bound]
         if not len(clusters):
             return
         breaks = np.flatnonzero(clusters[1:] - clusters[:-1] != 1) + 1
@@ -146,11 +153,21 @@ class Ledger:
 
     def add_run(self, first: int, clusters: int, change: int) -> None:
         """Add ``change`` for each of ``clusters`` adjacent clusters."""
+        if self._bound is not None:
+            clusters = max(0, min(clusters, self._bound - first))
+            if not clusters:
+                return
         self._reach(first + clusters)
         part = self.counts[first : first + clusters]
         part += change
         if change < 0 and not self._loose and int(part.min(initial=0)) < 0:
             raise _negative()
+
+    def single(self, clusters: I64) -> NDArray[np.bool_]:
+        """Which of ``clusters`` (int64, any shape; 0 stands for none) are counted exactly once."""
+        known = (clusters > 0) & (clusters < self.capacity)
+        found: NDArray[np.bool_] = known & (self.counts[np.where(known, clusters, 0)] == 1)
+        return found
 
     def move(self, old: I64, new: I64) -> None:
         """Count at ``new`` what was counted at ``old`` (int64 each, no repeats, ``new`` at 0)."""
@@ -280,6 +297,8 @@ class Ledger:
                     "The device has no free clusters left for the change; reclaim or a larger "
                     "device would help.  Nothing was changed."
                 )
+        if self._bound is not None:
+            self._bound = max(self._bound, stop)
         self._reach(stop)
         return stop
 

@@ -176,6 +176,9 @@ class _Writer:
                     piece = np.concatenate(
                         (piece, np.zeros(self._per - len(piece), dtype=piece.dtype))
                     )
+                if self._rebuild and self._order < 6:
+                    # Owners that a repair leaves overlapping are errors either way.
+                    piece = np.minimum(piece, highest)
                 if self._order < 6 and int(piece.max()) > highest:
                     raise EditRefused(
                         f"A cluster would have {int(piece.max())} references, more than "

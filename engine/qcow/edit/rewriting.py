@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..image.tables import l2_tables
 from ..layout.geometry import Geometry
@@ -14,6 +13,7 @@ from ..layout.tables import I64, OFFSETS, U64
 from .counting import COMPRESSED, COPIED
 
 if TYPE_CHECKING:
+    from .ledger import Ledger
     from .transaction import Transaction
 
 #: ``change(offsets int64[k], entries uint64[k, n], bitmaps uint64[k, n] or None)`` gives the
@@ -32,14 +32,13 @@ def encode_tables(entries: U64, bitmaps: U64 | None) -> memoryview:
     return words.reshape(-1).view(np.uint8).data
 
 
-def with_copied(entries: U64, counts: NDArray[np.signedinteger], geometry: Geometry) -> U64:
+def with_copied(entries: U64, ledger: Ledger, geometry: Geometry) -> U64:
     """``entries`` with COPIED set exactly where the cluster has a single reference."""
     offsets = entries & OFFSETS
     clusters = (offsets >> np.uint64(geometry.cluster_bits)).astype(np.int64)
     clusters[(entries & COMPRESSED) != 0] = 0
-    single = (counts[clusters] == 1) & (clusters != 0)
     plain = entries & ~COPIED
-    return np.where(single, plain | COPIED, plain)
+    return np.where(ledger.single(clusters), plain | COPIED, plain)
 
 
 def write_scattered(
@@ -127,6 +126,6 @@ def settle(tx: Transaction, offsets: I64, followers: Sequence[U64]) -> int:
         return 0
 
     def change(_: I64, entries: U64, bitmaps: U64 | None) -> tuple[U64, U64 | None]:
-        return with_copied(entries, tx.ledger.counts, tx.geometry), bitmaps
+        return with_copied(entries, tx.ledger, tx.geometry), bitmaps
 
     return rewrite_tables(tx, offsets, change, followers)

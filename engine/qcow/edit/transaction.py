@@ -248,9 +248,8 @@ class Transaction:
         """Write the active L1 table anew if it differs from the one on disk, COPIED computed."""
         geometry, ledger, header = self.geometry, self.ledger, self.image.header
         clusters = ((self.l1 & OFFSETS) >> np.uint64(geometry.cluster_bits)).astype(np.int64)
-        single = (ledger.counts[clusters] == 1) & (clusters != 0)
         plain = self.l1 & _NOT_COPIED
-        self.l1 = np.where(single, plain | np.uint64(OFLAG_COPIED), plain)
+        self.l1 = np.where(ledger.single(clusters), plain | np.uint64(OFLAG_COPIED), plain)
         if np.array_equal(self.l1, self.l1_before) and not self.move_roots:
             return
         self.release(header.l1_table_offset, header.l1_size * 8)

@@ -170,13 +170,15 @@ class _Comparison:
         """Which guest clusters lie outside of what may change (touching is lying inside)."""
         agree = np.ones(len(clusters), dtype=np.bool_)
         bits = self._geometry.cluster_bits
+        if self._view.disk:
+            agree = clusters < self._geometry.clusters(self._after.virtual_size)
         if not self._view.changed:
             return agree
         starts = np.array([start >> bits for start, _ in self._view.changed], dtype=np.int64)
         ends = np.array([-(-end >> bits) for _, end in self._view.changed], dtype=np.int64)
         place = np.searchsorted(starts, clusters, side="right") - 1
         inside = (place >= 0) & (clusters < ends[np.maximum(place, 0)])
-        return ~inside
+        return agree & ~inside
 
     def _reads_the_same(self, cluster: int) -> bool:
         """The guest bytes of one cluster, whatever way it is stored; no backing file is asked."""

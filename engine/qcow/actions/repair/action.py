@@ -122,11 +122,12 @@ def _decided(case: Case, remedies: tuple[Remedy, ...], chosen: list[tuple[Remedy
 
 def _view(view: View, editor: Editor, changes: tuple[GuestRange, ...]) -> View:
     """The view with the ranges of its state that the remedies may change."""
-    state = "active"
+    state, disk = "active", True
     if view.before is not None:
-        state = editor.image.snapshots[view.before].label
+        snapshot = editor.image.snapshots[view.before]
+        state, disk = snapshot.label, not snapshot.vm_state_size
     ranges = sorted((r.start, r.start + r.length) for r in changes if r.state == state)
-    return view._replace(changed=tuple(ranges))
+    return view._replace(changed=tuple(ranges), disk=disk)
 
 
 def _judge(result: CheckResult, case: Case, left: list[Remedy]) -> None:

@@ -147,8 +147,8 @@ class _Search:
         made: dict[str, Callable[[Entries], tuple[FindingKind, tuple[_Way, ...]]]] = {
             "reserved": lambda e: (K.L2_RESERVED, (self._clear(e, _RESERVED, "reserved bits"),)),
             "zero-flag": self._zero_flag,
-            "zero-unaligned": lambda e: (K.ZERO_UNALIGNED, (self._forget_place(),)),
-            "zero-outside": lambda e: (K.DATA_OUTSIDE, (self._forget_place(),)),
+            "zero-unaligned": lambda e: (K.ZERO_UNALIGNED, (self._forget_place(e),)),
+            "zero-outside": lambda e: (K.DATA_OUTSIDE, (self._forget_place(e),)),
             "outside": lambda e: (K.DATA_OUTSIDE, self._give_up(e)),
             "compressed-copied": lambda e: (
                 K.COMPRESSED_COPIED,
@@ -181,13 +181,14 @@ class _Search:
         )
         return _Way(option, lambda tx, found: (found.values & ~bits, found.bitmaps))
 
-    def _forget_place(self) -> _Way:
+    def _forget_place(self, entries: Entries) -> _Way:
         option = Option(
             "zero",
             "Keep the zeros and forget the impossible place reserved for them",
             "What the guest reads: zeros.",
             "",
             "The tables that hold them, anew.",
+            changes=guest_ranges(self._image, self._geometry, entries),
         )
         return _Way(option, lambda tx, found: (_zeros(found.values, _ZERO), found.bitmaps))
 

@@ -101,14 +101,14 @@ def windows(image: Image, geometry: Geometry, cancel: CancelToken | None) -> Ite
 def guest_ranges(image: Image, geometry: Geometry, entries: Entries) -> tuple[GuestRange, ...]:
     """The guest ranges that the entries map, in every state, neighbours joined.
 
-    What lies behind the end of a disk (VM state) is left out.
+    What lies behind the end of a disk is left out, unless it is the VM state of a snapshot.
     """
     bits = geometry.cluster_bits
     found: list[GuestRange] = []
     order = np.lexsort((entries.numbers, entries.tables))
     tables, numbers = entries.tables[order], entries.numbers[order]
     for state, l1 in l1_tables(image):
-        size = disk_size(image, state)
+        size = _end(image, state)
         offsets = (l1 & OFFSETS).astype(np.int64)
         for index in np.flatnonzero(np.isin(offsets, tables)).tolist():
             first = np.searchsorted(tables, offsets[index], side="left")
@@ -121,6 +121,13 @@ def guest_ranges(image: Image, geometry: Geometry, entries: Entries) -> tuple[Gu
                 if start < end:
                     found.append(GuestRange(start, end - start, state))
     return tuple(found)
+
+
+def _end(image: Image, state: str) -> int:
+    for snapshot in image.snapshots:
+        if snapshot.label == state and snapshot.vm_state_size:
+            return 1 << 63
+    return disk_size(image, state)
 
 
 def disk_size(image: Image, state: str) -> int:
