@@ -80,7 +80,8 @@ class RepairImage:
             tx.step("repairing", 0, len(chosen), "findings")
             remedy.apply(tx, option)
         changes = tuple(change for _, option in chosen for change in option.changes)
-        views = [_view(view, editor, changes) for view in tx.kept_views()]
+        moved = any(option.moves for _, option in chosen)
+        views = [_view(view, editor, changes) for view in tx.kept_views(moved=moved)]
         editor.commit(tx, views, lambda result: _judge(result, case, left))
         return Outcome(
             summary=f"Repairs {len(chosen)} finding(s)"

@@ -300,6 +300,7 @@ class _Search:
                 "What both owners read now.",
                 "",
                 "The copy, and the table anew.",
+                moves=True,
             )
             options.append(apart)
             default = default or "apart"

@@ -22,7 +22,8 @@ class Option:
     ``key`` is what a user writes (``--choice ID=KEY``).  ``loses`` is "" when nothing is lost.
     ``certain``: the evidence leaves no doubt that it is right.  ``changes``: guest bytes that may
     read differently afterwards than an undamaged image would have shown, or than this one shows
-    now; everything outside of them stays as it is.
+    now; everything outside of them stays as it is.  ``moves``: guest data goes elsewhere in the
+    file.
     """
 
     key: str
@@ -33,6 +34,7 @@ class Option:
     certain: bool = True
     changes: tuple[GuestRange, ...] = ()
     evidence: tuple[str, ...] = ()
+    moves: bool = False
 
     @property
     def lossless(self) -> bool:

@@ -59,7 +59,9 @@ def find_truncation(case: Case, cancel: CancelToken | None) -> list[Remedy]:
     geometry = case.image.geometry
     if finding is None or geometry is None or case.image.header.has_data_file:
         return []
-    return [Fill(case, geometry, finding, cancel)]
+    fill = Fill(case, geometry, finding, cancel)
+    # Tables in impossible places, which are remedied elsewhere, seem to name such data as well.
+    return [fill] if fill.is_needed else []
 
 
 class Fill(Remedy):
@@ -86,6 +88,11 @@ class Fill(Remedy):
             () if self._entries is None else guest_ranges(case.image, geometry, self._entries)
         )
         self.options = (self._option("FILE", "a backup FILE of this disk, raw or qcow2", ()),)
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether tables that can be read name anything beyond the end of the file."""
+        return self._entries is not None
 
     def chosen(self, choices: Mapping[str, str]) -> Option | None:
         path = choices.get(self.id)

@@ -51,7 +51,8 @@ def classes(path: Path) -> dict[str, int]:
 def test_nothing_leaked(tmp_path: Path) -> None:
     found = look(make(tmp_path / "a", "8M", "write 0 1M", options=SMALL))
     assert len(found.leaked) == 0
-    assert found.groups == found.orphans == ()
+    assert found.groups == ()
+    assert found.orphans == ()
 
 
 def test_one_value_throughout_is_garbage_and_zeros_are_empty(tmp_path: Path) -> None:
