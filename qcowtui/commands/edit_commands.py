@@ -52,6 +52,11 @@ EDIT = (
         ("R",), Scope.DASHBOARD, "reclaim", "", when.can_change,
     ),
     Command(
+        "repair.start", "repair", "repair the image",
+        "Show what is damaged, what can be done about it and what each way keeps and loses.",
+        ("E",), Scope.DASHBOARD, "repair", "", when.can_repair,
+    ),
+    Command(
         "edit.recover", "edit", "complete the unfinished change",
         "Complete a change that was interrupted and left its journal beside the image.",
         ("J",), Scope.DASHBOARD, "recover", "", when.needs_journal,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ..views.changes.obstacles import PLANNED, obstacle, unlock_obstacle
+from qcow.findings import Severity
+
+from ..views.changes.obstacles import PLANNED, obstacle, shut, unlock_obstacle
 from ..views.session import Part, Session
 from .conditions import needs_backing, needs_image, needs_snapshots, needs_tables
 
@@ -49,12 +51,30 @@ def can_read_base(session: Session | None) -> str | None:
     return reason
 
 
+def can_repair(session: Session | None) -> str | None:
+    if session is None:
+        return needs_image(session)
+    if session.qcow2 is None:
+        # Looking for what is left of an image; it is asked again before anything is written.
+        return unlock_obstacle(session) if session.live else None
+    if not any(finding.severity >= Severity.LEAK for finding in session.findings):
+        if session.check is None:
+            return "Nothing is known to be damaged so far; the check has not ended."
+        return "No damage was found: there is nothing to repair."
+    return shut(session) or (PLANNED if session.staged else None)
+
+
 def can_undo(session: Session | None) -> str | None:
-    return can_change(session) or _past(session, "no_undo")
+    return _open(session) or _past(session, "no_undo")
 
 
 def can_redo(session: Session | None) -> str | None:
-    return can_change(session) or _past(session, "no_redo")
+    return _open(session) or _past(session, "no_redo")
+
+
+def _open(session: Session | None) -> str | None:
+    """For what may be done to a damaged image, too."""
+    return needs_image(session) if session is None else shut(session)
 
 
 def _past(session: Session | None, why: str) -> str | None:
@@ -71,7 +91,7 @@ def _past(session: Session | None, why: str) -> str | None:
 def needs_plans(session: Session | None) -> str | None:
     if session is not None and not session.staged:
         return "No change is planned."
-    return can_change(session)
+    return _open(session)
 
 
 def needs_plan_map(session: Session | None) -> str | None:

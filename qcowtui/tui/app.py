@@ -8,7 +8,7 @@ import signal
 from collections.abc import Iterable
 from functools import partial
 from pathlib import PurePath
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import SystemCommand
 from textual.binding import BindingType
@@ -30,6 +30,9 @@ from .screens.error import ErrorScreen
 from .screens.help import HelpScreen
 from .screens.panel import PanelScreen
 from .theme import THEMES, map_variables
+
+if TYPE_CHECKING:
+    from qcow.edit.plan import Plan
 
 
 class QcowApp(CalmApp[int]):
@@ -117,6 +120,19 @@ class QcowApp(CalmApp[int]):
             return
         self.session = session
         self.push_screen(Dashboard(session))
+
+    def show_repaired(self, path: str, repaired: Plan) -> None:
+        """The image that a file became which was none before, in place of that file."""
+        try:
+            session = open_with_grants(path, self.state)
+        except QcowError as error:
+            self.push_screen(ErrorScreen("It cannot be opened", str(error), "", ""))
+            return
+        session.unlocked = True
+        self.session = session
+        dashboard = Dashboard(session)
+        dashboard.verify(repaired)
+        self.switch_screen(dashboard)
 
     def show_picker(self, folder: str) -> None:
         """Leave the image on the screen for the list of images."""

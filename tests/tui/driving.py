@@ -13,6 +13,7 @@ from textual.pilot import Pilot
 
 from qcowtui.tui.app import QcowApp
 from qcowtui.tui.panes.base import Pane
+from qcowtui.tui.screens.change_panel import ChangePanel
 from qcowtui.tui.screens.dashboard import Dashboard
 from qcowtui.views.app_state import load_state, state_path
 from qcowtui.views.session import Part, PartState, Session, open_with_grants
@@ -47,9 +48,15 @@ class Driven:
 
     async def settle(self) -> None:
         """Wait for jobs, for the selection to be looked up, and for the last paint."""
-        await self.until(lambda: not self.dashboard.runner.busy)
+        await self.until(lambda: not self._at_work)
         await self.until(lambda: self.session.selection.complete or self.session.selection.empty)
         await self.pilot.pause()
+
+    @property
+    def _at_work(self) -> bool:
+        panel = self.app.screen
+        planning = isinstance(panel, ChangePanel) and panel.at_work
+        return planning or self.dashboard.finding_out or self.dashboard.runner.busy
 
     async def until(self, holds: Callable[[], bool]) -> None:
         """Wait until ``holds()``; AssertionError when it never does."""
@@ -90,10 +97,15 @@ def shown(app: QcowApp) -> str:
 
 @asynccontextmanager
 async def driving(
-    path: Path, size: tuple[int, int] = WIDE, *, notifications: bool = True
+    path: Path,
+    size: tuple[int, int] = WIDE,
+    *,
+    notifications: bool = True,
+    unlocked: bool = False,
 ) -> AsyncIterator[Driven]:
-    """The app on ``path``, its opening work done."""
+    """The app on ``path``, its opening work done; ``unlocked`` allows changes."""
     session = open_with_grants(str(path), load_state(state_path()))
+    session.unlocked = unlocked
     app = QcowApp(session)
     async with app.run_test(size=size, notifications=notifications, tooltips=True) as pilot:
         driven = Driven(app, pilot, session)

@@ -126,11 +126,11 @@ def test_explanations_name_commands_that_exist() -> None:
 async def test_own_keys_work_and_are_shown(demo: Path, tmp_path: Path) -> None:
     (tmp_path / "config" / "qcowtui").mkdir(parents=True)
     (tmp_path / "config" / "qcowtui" / "keymap.toml").write_text(
-        '[keys]\n"view.snapshots" = "x"\n"go.address" = "ctrl+g"\n"map.curve" = []\n'
+        '[keys]\n"view.snapshots" = "X"\n"go.address" = "ctrl+g"\n"map.curve" = []\n'
     )
     async with driving(demo / "web01.qcow2", WIDE) as app:
         assert "ctrl+g go to" in footer(app)
-        await app.press("x")
+        await app.press("X")
         assert app.focused == "snapshots"
         await app.press("2", "4")
         assert app.focused == "map"

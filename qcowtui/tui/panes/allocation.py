@@ -11,6 +11,8 @@ from ...views.session import Order, Part, Session
 from .map_base import MapPane
 
 if TYPE_CHECKING:
+    from ...views.changes.plan_map import PlanMap
+    from ...views.diff_map import DiffMap
     from ...views.legend import ClassLegend
     from ...views.painters import ClassPainter, Painter
     from ...views.pyramid import ClassPyramid
@@ -45,22 +47,24 @@ class AllocationPane(MapPane):
         super().__init__(session, number, id=id)
         self._painters: dict[str, ClassPainter] = {}
         self._legends: dict[str, ClassLegend] = {}
+        #: What is drawn instead of the classes: a thread may change the session's at any time.
+        self._drawn: DiffMap | PlanMap | None = None
 
     # ---- what is drawn
 
     @property
     def order(self) -> Order:
         """The order of what is drawn: a difference is one of guest disks, a plan of the file."""
-        drawn = self.session.drawn
+        drawn = self._drawn
         return self.session.order if drawn is None else drawn.order
 
     @property
     def _kind(self) -> str:
-        drawn = self.session.drawn
+        drawn = self._drawn
         return self.order.name if drawn is None else drawn.kind
 
     def _pyramid(self) -> ClassPyramid | None:
-        if (drawn := self.session.drawn) is not None:
+        if (drawn := self._drawn) is not None:
             return drawn.pyramid
         return self.session.guest_map if self.order is Order.GUEST else self.session.host_map
 
@@ -80,7 +84,7 @@ class AllocationPane(MapPane):
 
         kind = self._kind
         before = self._legends.get(kind)
-        if (drawn := self.session.drawn) is not None:
+        if (drawn := self._drawn) is not None:
             painter = drawn.painter()
             self._painters[kind], self._legends[kind] = painter, drawn.legend(painter)
             return
@@ -108,6 +112,7 @@ class AllocationPane(MapPane):
         self.failed(state, self.session.failures.get(order_part, ""))
 
     def redraw(self) -> None:
+        self._drawn = self.session.drawn
         super().redraw()
         map_ = self.map
         if map_ is None:
@@ -150,7 +155,7 @@ class AllocationPane(MapPane):
         for strip in self._strips:
             strip.set_view(first, last, map_.cursor)
         curve = " · Hilbert curve" if map_.viewport.hilbert else ""
-        drawn = self.session.drawn
+        drawn = self._drawn
         if drawn is None:
             self.retitle(f"{self.order.value} order{curve}", map_.scale_text)
         else:

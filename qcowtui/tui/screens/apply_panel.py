@@ -112,8 +112,7 @@ class ApplyScreen(ChangePanel[Report | None]):
         self._at_work.start()
 
     @property
-    def running(self) -> bool:
-        """Whether changes are being carried out."""
+    def at_work(self) -> bool:
         return self._at_work is not None
 
     def _show_work(self) -> None:
@@ -174,10 +173,10 @@ class ApplyScreen(ChangePanel[Report | None]):
         self.key_c()
 
     def why_stay(self) -> str:
-        return _STAY if self.running else ""
+        return _STAY if self.at_work else ""
 
     def action_leave(self) -> None:
-        if self.running:
+        if self.at_work:
             self.say(_STAY)
         else:
             self.dismiss(None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 from textual import events, on
 from textual.app import ComposeResult
@@ -16,6 +16,9 @@ from ...views.tones import Tone
 from ..panes.details import laid_out
 from ..panes.toned import content
 from .panel import PanelScreen
+
+if TYPE_CHECKING:
+    from ..app import QcowApp
 
 Result = TypeVar("Result")
 
@@ -67,6 +70,16 @@ class ChangePanel(PanelScreen[Result]):
                 yield Static(id="said", classes="-none", markup=False)
                 yield OptionList(markup=False, compact=True)
                 yield Input(compact=True)
+
+    @property
+    def at_work(self) -> bool:
+        """Whether a thread works for this panel."""
+        return False
+
+    @property
+    def qcow_app(self) -> QcowApp:
+        """The app, with its own type."""
+        return cast("QcowApp", self.app)
 
     # ---- what subclasses say
 

@@ -81,21 +81,27 @@ class ChangingScreen(WorkingScreen):
         ]
         reasons = {one.id: self.reason_against(one) for one in listed}
         listed.sort(key=lambda one: reasons[one.id] is not None)  # stable: what can be done first
-        answers = [self._menu_entry(one, reasons[one.id]) for one in listed]
+        width = max(len(one.palette_title) for one in listed)
+        answers = [self._menu_entry(one, reasons[one.id], width) for one in listed]
 
         async def picked(id: str | None) -> None:
             if id is not None:
                 await self.run_command(command(id))
 
-        self.app.push_screen(QuestionScreen("Change the image", "", answers), picked)
+        menu = QuestionScreen("Change the image", "", answers, one_line=True)
+        self.app.push_screen(menu, picked)
 
-    def _menu_entry(self, found: Command, reason: str | None) -> Answer:
+    def _menu_entry(self, found: Command, reason: str | None, width: int) -> Answer:
         key = key_of(self.qcow_app.keymap, found)
-        if reason is not None:
-            return Answer(found.id, f"{key:<4}{found.title}", f"not now: {reason}", dim=True)
-        return Answer(found.id, f"{key:<4}{found.title}", found.doc)
+        title = f"{key:<4}{found.palette_title:<{width}}"
+        return Answer(found.id, title, reason or "", dim=reason is not None)
 
     # ---- finding something out before one can ask
+
+    @property
+    def finding_out(self) -> bool:
+        """Whether something is being found out."""
+        return self._looking is not None
 
     def find_out(
         self,

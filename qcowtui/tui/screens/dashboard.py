@@ -14,11 +14,11 @@ from ...views.states import StateChoice, state_choices, state_words
 from ...views.summary import places
 from ...views.work import CHAIN, DEPENDENTS, compare
 from ..panes.base import Pane
-from .chain_changes import ChainChangesScreen
 from .question import Answer, QuestionScreen
+from .repairing import RepairingScreen
 
 
-class Dashboard(ChainChangesScreen):
+class Dashboard(RepairingScreen):
     """Header, allocation map, refcounts, snapshots, backing chain and findings of one image."""
 
     def action_escape(self) -> None:

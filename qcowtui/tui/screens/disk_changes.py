@@ -9,6 +9,7 @@ from textual import on
 
 from qcow.errors import QcowError
 from qcow.image.image import Image
+from qcow.jobs import CancelToken, ProgressCallback
 from qcow.text import safe
 
 from ...views.units import size, size_and_bytes
@@ -101,14 +102,21 @@ class DiskChangesScreen(ChangingScreen):
         from ...views.changes import snapshot_requests as ask
 
         snapshot = chosen[0]
+
+        def look(progress: ProgressCallback, cancel: CancelToken) -> int:
+            return ask.difference(self.session, snapshot, progress, cancel)
+
+        self.find_out("Looking how much differs", look, lambda n: self._ask_revert(snapshot, n))
+
+    def _ask_revert(self, snapshot: Snapshot, differs: int) -> None:
+        from ...views.changes import snapshot_requests as ask
+
         shown = safe(snapshot.name, 40) or safe(snapshot.id, 12)
         keep = ask.keep_name(snapshot.name.decode("utf-8", "surrogateescape"))
-        apart = None
-        if self.session.sharing is not None and not self.session.staged:
-            apart = self.session.sharing.apart(snapshot.index + 1, 0)
-        text = f'The disk becomes what "{shown}" holds.'
-        if apart is not None:
-            text += f" The present state differs from it in {size(apart)} of clusters."
+        text = (
+            f'The disk becomes what "{shown}" holds. '
+            f"The present state differs from it in {size(differs)}."
+        )
         answers = [
             Answer("keep", "Keep the present state as a snapshot", safe(keep, 70)),
             Answer("drop", "Do not keep it", "undo brings it back until the space is reclaimed"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from textual import on
 from textual.content import Content
 
-from qcow.errors import Cancelled, QcowError
+from qcow.errors import Cancelled, QcowError, ReferenceRefused
 from qcow.jobs import CancelToken, ProgressCallback
 from qcow.text import safe
 
@@ -18,6 +18,7 @@ from ...views.changes.plan_words import plan_rows
 from ...views.changes.staging import Request, Staged
 from ...views.tones import Tone
 from ...views.work import progress_text
+from ..bindings import with_keys
 from ..messages import TaskEnded, TaskMoved
 from ..panes.toned import content
 from ..task import Task
@@ -80,6 +81,10 @@ class PlanScreen(ChangePanel[Planned | None]):
         self._show_progress("Working out the plan …")
         self._at_work = Task(self, lambda progress, cancel: self._plan(action, progress, cancel))
         self._at_work.start()
+
+    @property
+    def at_work(self) -> bool:
+        return self._at_work is not None
 
     # ---- while it is worked out
 
@@ -172,6 +177,9 @@ class PlanScreen(ChangePanel[Planned | None]):
                 f"Planning stopped on a defect of qcowtui itself ({type(error).__name__}: "
                 f"{safe(str(error), 200)}). Please report it."
             )
+        if isinstance(error, ReferenceRefused):
+            follow = with_keys("Here, {chain.follow} allows it.", self.qcow_app.keymap)
+            cause = f"{cause}\n{follow}"
         self.show_body(
             content(("It is not done.", Tone.BAD)),
             Content(cause),

@@ -33,8 +33,18 @@ class QuestionScreen(PanelScreen[str | None]):
     }
     """
 
-    def __init__(self, title: str, text: str, answers: Sequence[Answer], first: int = 0) -> None:
+    def __init__(
+        self,
+        title: str,
+        text: str,
+        answers: Sequence[Answer],
+        first: int = 0,
+        *,
+        one_line: bool = False,
+    ) -> None:
+        """``one_line``: details stand behind their answers, not below."""
         super().__init__()
+        self._between = "  " if one_line else "\n   "
         self._heading = title
         self._text = text
         self._answers = answers
@@ -48,7 +58,7 @@ class QuestionScreen(PanelScreen[str | None]):
         for answer in self._answers:
             content = Content.styled(answer.text, "dim" if answer.dim else "bold")
             if answer.detail:
-                content += Content.styled(f"\n   {answer.detail}", "dim")
+                content += Content.styled(f"{self._between}{answer.detail}", "dim")
             options.append(Option(content, id=None))
         choice = OptionList(*options, markup=False, compact=True)
         return [*([self.paragraph(self._text)] if self._text else []), choice]

@@ -137,6 +137,8 @@ class WorkingScreen(NavigatedScreen):
             text = "Stopped: what was read so far stays. F5 reads again."
         elif self.session.live:
             text = f"Live view, read in {duration(took)}. Not checked: c checks it anyway."
+        elif self.session.staged:
+            text = self.staged_words()
         else:
             text = verdict(self.session)
             if self.session.state_of(Part.CHECK) is PartState.COMPLETE:
@@ -150,6 +152,22 @@ class WorkingScreen(NavigatedScreen):
             (*facts(self.session), *self._ways(self.session)),
             badges(self.session),
         )
+
+    def staged_words(self) -> str:
+        """What is planned, and the keys for it."""
+        from ...views.changes.plan_words import queue_words
+
+        keymap = self.qcow_app.keymap
+        ways = [
+            f"{key_of(keymap, command(id))} {word}"
+            for id, word in (
+                ("edit.apply", "apply"),
+                ("edit.drop", "drop the last"),
+                ("edit.show_plan", "what it changes"),
+            )
+        ]
+        words = queue_words([staged.plan for staged in self.session.staged])
+        return " · ".join((f"Planned, not written: {words}", *ways))
 
     def _ways(self, session: Session) -> list[str]:
         """Keys for what can be done about the space and the last change."""

@@ -20,6 +20,7 @@ from ..units import plural
 
 if TYPE_CHECKING:
     from qcow.edit.apply import Action
+    from qcow.edit.mending import Mending
     from qcow.edit.plan import ImageMark, Plan
     from qcow.storage.gate import Gate
     from qcow.storage.holders import Holder
@@ -62,6 +63,7 @@ def apply_all(
     actions: Sequence[Action],
     planned_on: ImageMark,
     *,
+    mending: Mending | None = None,
     gate: Gate,
     own: Iterable[LocalFile],
     begin: Callable[[int], None],
@@ -69,6 +71,8 @@ def apply_all(
     cancel: CancelToken,
 ) -> Report:
     """Carry the actions out under the locks; ``begin`` is told the number of each.
+
+    ``mending``: how a file is seen that is no image until it is repaired.
 
     Nothing is raised: what goes wrong is in the report.
     """
@@ -81,6 +85,7 @@ def apply_all(
         with open_for_change(
             path,
             also=tuple({depth for action in actions for depth in action.writes_below}),
+            mending=mending,
             gate=gate,
             own=own,
             progress=progress,

@@ -17,13 +17,26 @@ class Keyed(str):
 
 LOCKED = Keyed("Press {edit.unlock} to allow changes.")
 UNFINISHED = Keyed("An unfinished change waits; {edit.recover} completes it first.")
+NO_IMAGE = Keyed(
+    "Only qcow2 images can be changed; {repair.start} looks whether this was one."
+)
 PLANNED = Keyed("Changes are planned: {edit.apply} applies them, {edit.drop} drops the last one.")
 
 
 def obstacle(session: Session) -> str | None:
     """Why nothing can be changed, a sentence; None when it can.  It may be :class:`Keyed`."""
     return (
-        _never(session)
+        unlock_obstacle(session)
+        or (UNFINISHED if session.journal is not None else None)
+        or _damage(session)
+        or (None if session.unlocked else LOCKED)
+    )
+
+
+def shut(session: Session) -> str | None:
+    """The same for what may be done to a damaged image: repairing it, taking a change back."""
+    return (
+        unlock_obstacle(session)
         or (UNFINISHED if session.journal is not None else None)
         or (None if session.unlocked else LOCKED)
     )
@@ -31,30 +44,30 @@ def obstacle(session: Session) -> str | None:
 
 def unlock_obstacle(session: Session) -> str | None:
     """Why changes cannot even be allowed."""
-    return _never(session)
-
-
-def _never(session: Session) -> str | None:
     image = session.file_image
     if not isinstance(image, Image):
-        return "Only qcow2 images can be changed."
+        return NO_IMAGE
     if session.live:
         who = holder_names(session.holders, writers_only=True)
         return f"In use{f' by {who}' if who else ''}: it can be changed once it is released."
-    return _damage(session, image)
+    return None
 
 
-def _damage(session: Session, image: Image) -> str | None:
-    repair = "it has to be repaired before it is changed."
+def _damage(session: Session) -> str | None:
+    """What has to be repaired first, in the image with all that is planned."""
+    image = session.image
+    if not isinstance(image, Image):
+        return None
+    repair = "{repair.start} repairs it first."
     if image.geometry is None or image.refused is not None:
-        return f"The image is damaged: {repair}"
+        return Keyed(f"The image is damaged: {repair}")
     if any(problem.severity >= Severity.CORRUPTION for problem in image.problems):
-        return f"The image is damaged: {repair}"
+        return Keyed(f"The image is damaged: {repair}")
     if image.header.corrupt:
-        return f"The image is marked corrupt: {repair}"
+        return Keyed(f"The image is marked corrupt: {repair}")
     if image.header.dirty:
-        return f"The image was not cleanly shut down (dirty): {repair}"
+        return Keyed(f"The image was not cleanly shut down (dirty): {repair}")
     check = session.check
     if check is not None and (check.corruptions or check.extra_corruptions or check.check_errors):
-        return f"The check found errors in the image: {repair}"
+        return Keyed(f"The check found errors in the image: {repair}")
     return None

@@ -134,6 +134,10 @@ class PlanPainter(ClassPainter):
             inks[first : first + FADES] = [ink] * FADES
         return tuple(inks)
 
+    def problems(self, first: int, per_cell: int, cells: int) -> NDArray[np.bool_]:
+        """None: what changes is no damage."""
+        return np.zeros(len(self.codes(first, per_cell, cells)), np.bool_)
+
     def describe(self, cluster: int) -> str:
         return _LABELS.get(self.pyramid.class_of(cluster), "")
 

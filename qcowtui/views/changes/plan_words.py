@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 #: Of a command line that is shown.
 LONGEST_COMMAND = 4096
+_SECTOR = 512
 
 
 def written(plan: Plan) -> int:
@@ -88,6 +89,10 @@ def plan_rows(plan: Plan, reclaim_key: str) -> tuple[PlanRow, ...]:
 def guest_words(plan: Plan) -> str:
     """What changes for whoever reads the disk."""
     outcome = plan.outcome
+    if plan.verb in ("undo", "redo"):
+        return f"reads what it read {'before' if plan.verb == 'undo' else 'after'} that change"
+    if plan.verb == "relink" and outcome.changed_bytes is None:
+        return "what it will read cannot be told beforehand"
     if outcome.changed_bytes:
         return f"{size(outcome.changed_bytes)} of the disk read differently afterwards"
     if outcome.changed:
@@ -98,9 +103,9 @@ def guest_words(plan: Plan) -> str:
 
 def _writes(plan: Plan) -> str:
     elsewhere = plan.outcome.written_elsewhere
-    parts = [f"{size(plan.written)} to free places of the file" if plan.written else "512 bytes"]
-    if not plan.written and not plan.switches:
-        parts = ["nothing to this file"]
+    parts = [f"{size(plan.written)}, to free places of the file and its first 512 bytes"]
+    if plan.written <= _SECTOR:
+        parts = ["the first 512 bytes of the file" if plan.written else "nothing to this file"]
     if elsewhere:
         parts.append(f"{size(elsewhere)} to other files")
     if plan.extra and plan.extra > plan.length_after - plan.length_before:
@@ -120,13 +125,14 @@ def queue_words(plans: Sequence[Plan]) -> str:
 
 
 def done_words(plans: Sequence[Plan]) -> str:
-    """What was done, in one line."""
+    """What was done, in one line or two."""
     if len(plans) == 1 and plans[0].changes_nothing:
         return "There was nothing to change."
+    summary = f"{plans[0].outcome.summary}\n" if len(plans) == 1 else ""
     parts = [f"wrote {size(sum(map(written, plans)))}"]
     if freed := sum(plan.freed for plan in plans):
         parts.append(f"freed {size(freed)}")
     if returned := sum(plan.returned for plan in plans):
         parts.append(f"gave {size(returned)} back")
     what = "" if len(plans) == 1 else f"{plural(len(plans), 'change')} made, "
-    return f"Done: {what}{', '.join(parts)}."
+    return f"{summary}Done: {what}{', '.join(parts)}."

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING
 from qcow.errors import UsageError
 from qcow.text import safe
 
+from ..selection import ACTIVE
 from ..units import plural
 from .staging import Request
 
 if TYPE_CHECKING:
     from qcow.image.image import Image
+    from qcow.jobs import CancelToken, ProgressCallback
     from qcow.layout.snapshots import Snapshot
+
+    from ..session import Session
 
 
 def keep_name(snapshot: str) -> str:
@@ -32,6 +36,22 @@ def key_of(image: Image, snapshot: Snapshot) -> str:
         if text and not any(text in (one.name, one.id) for one in others):
             return text.decode("utf-8", "surrogateescape")
     raise UsageError("Another snapshot has the same name and ID: they cannot be told apart.")
+
+
+def difference(
+    session: Session, snapshot: Snapshot, progress: ProgressCallback, cancel: CancelToken
+) -> int:
+    """Bytes of the disk that the present state and a snapshot map differently.
+
+    Raises GuestDataError, Cancelled.
+    """
+    from qcow.inspect.diff import diff
+    from qcow.inspect.states import resolve_state
+
+    now = resolve_state(session.image, session.chain, ACTIVE)
+    then = resolve_state(session.image, session.chain, snapshot.label)
+    found = diff(now, then, progress=progress, cancel=cancel)
+    return sum(int(ranges.length.sum()) for ranges in found)
 
 
 def take(name: str) -> Request:
