@@ -9,7 +9,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from . import app, edits, rows
+from . import app, edits, healing, rows
 from .agreement import agree
 from .earlier import Earlier
 from .images.recipes import default_folder, ready
@@ -134,7 +134,9 @@ def main() -> int:
     with_info = _wants(options.only, rows.INFO)
     with_app = _wants(options.only, rows.APP)
     if options.list:
-        print(*(row.name for row in ROWS), *edits.NAMES, rows.INFO, rows.APP, sep="\n")
+        print(
+            *(row.name for row in ROWS), *edits.NAMES, healing.NAME, rows.INFO, rows.APP, sep="\n"
+        )
         return 0
     for program in (OURS, "qemu-img"):
         if shutil.which(program) is None:
@@ -148,6 +150,9 @@ def main() -> int:
     for row in wanted:
         print(f"{row.what} ...", file=sys.stderr)
         lines.append(_measured(row, options.images, runs, earlier, options.fresh))
+    if _wants(options.only, healing.NAME):
+        print("triage ...", file=sys.stderr)
+        lines.append(healing.line(OURS, options.images, runs))
     lines.extend(edits.lines(OURS, options.images, runs, partial(_wants, options.only)))
     if with_info:
         lines.append(_info(options.images, runs))

@@ -44,6 +44,18 @@ def harm(path: Path, scale: int) -> None:
         os.close(fd)
 
 
+def lose_tables(path: Path, scale: int) -> None:
+    """Write 64 GiB all allocated, then zero the L1 table: all tables and all data are leaks."""
+    shape = writer.Shape(virtual_size=(64 << 30) // scale)
+    layout = writer.write(path, shape)
+    (l1,) = layout.place(np.array([1 + layout.table_clusters])).tolist()
+    fd = os.open(path, os.O_RDWR)
+    try:
+        os.pwrite(fd, bytes(8 * layout.l1_entries), l1 * shape.cluster_size)
+    finally:
+        os.close(fd)
+
+
 def _set_count(
     fd: int, blocks: np.ndarray[tuple[int], np.dtype[np.int64]], shape: writer.Shape,
     cluster: int, count: int,

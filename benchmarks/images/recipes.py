@@ -61,6 +61,12 @@ def _damaged(path: Path, scale: int) -> None:
     harm(path, scale)
 
 
+def _leaked(path: Path, scale: int) -> None:
+    from .damage import lose_tables
+
+    lose_tables(path, scale)
+
+
 RECIPES = {
     recipe.name: recipe
     for recipe in (
@@ -79,6 +85,7 @@ RECIPES = {
         ),
         Recipe("snapshots-20", "20 snapshots of 200 GiB", _snapshots),
         Recipe("damaged-1t", "1 TiB with leaks and errors", _damaged),
+        Recipe("leaked-64g", "64 GiB, all of it leaked", _leaked),
         Recipe(
             "clusters-4k-256g", "256 GiB at 4 KiB", _plain(virtual_size=256 * GIB, cluster_bits=12)
         ),

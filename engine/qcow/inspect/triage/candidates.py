@@ -84,6 +84,9 @@ class Gather:
 
         classes = self.leaks.classes_at(hosts)
         leaked = named & self.leaks.leaked.holds(hosts)
+        surplus = leaked
+        if self.leaks.surplus is not self.leaks.leaked:
+            surplus = named & self.leaks.surplus.holds(hosts)
         first = np.full(number, values.shape[1], dtype=np.int64)
         np.minimum.at(first, rows, numbers)
         last = np.full(number, -1, dtype=np.int64)
@@ -93,7 +96,7 @@ class Gather:
                 clusters,
                 per_row(np.ones(len(rows), dtype=bool)),
                 per_row(named),
-                per_row(named & self.leaks.surplus.holds(hosts)),
+                per_row(surplus),
                 per_row(named & (classes == ClusterClass.L2)),
                 per_row(named & (classes == ClusterClass.REFCOUNT_BLOCK)),
                 first,

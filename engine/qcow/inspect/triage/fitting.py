@@ -175,7 +175,8 @@ class Fitting:
         likely += [index for state, index in seams if state == number]
         hit = self._damaged(orphan, slots)
         located: dict[int, str] = {}
-        if look and choices > 1 and not hit:
+        joined_on_both_sides = any(len(notes) == 2 for notes in seams.values())
+        if look and choices > 1 and not hit and not joined_on_both_sides:
             located = self._kin.places(orphan, slots) or self._located(orphan)
         allowed = set(free.tolist()) if len(free) < 1 << 16 else None
         made = []

@@ -108,4 +108,6 @@ def find_leaks(
     more = (counted > referred) & (clusters < owners.total)
     leaked = clusters[more & (referred == 0)]
     crowded = clusters[(counted < referred) & (referred > 1)]
-    return Leaks(ClusterSet(leaked), ClusterSet(clusters[more]), ClusterSet(crowded), owners)
+    nobodys = ClusterSet(leaked)
+    surplus = nobodys if np.count_nonzero(more) == len(leaked) else ClusterSet(clusters[more])
+    return Leaks(nobodys, surplus, ClusterSet(crowded), owners)
