@@ -6,8 +6,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +17,7 @@ from qcow.storage.gate import Gate, Policy
 from qcow.storage.memory import WritableMemory
 from tests.support.storages import RecordingStorage
 
-from .enumerate import SECTOR, Op, replay, sectors_of, states, states_of_two
+from .enumerate import SECTOR, Op, replay, sectors_of, sectors_of_two, states, states_of_two
 from .enumerate import apply as carry_out
 from .oracle import TinyImage, Verdict, View
 from .variants import BELOW, Variant
@@ -98,11 +96,7 @@ class Acted:
         if few:
             most, number = 20, 5
         if self.variant.data is not None:
-            order = [
-                (file, op)
-                for file, mixed in groupby(self.order, key=itemgetter(0))
-                for op in sectors_of((op for _, op in mixed), most=most // 2)
-            ]
+            order = sectors_of_two(self.order, most=most // 2)
             for label, file, data in states_of_two(
                 (self.base, self.data), order, random=5 if few else 16, cuts=0, seed=seed
             ):

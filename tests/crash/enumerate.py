@@ -13,7 +13,8 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import combinations
+from itertools import combinations, groupby
+from operator import itemgetter
 from typing import Literal
 
 Write = tuple[Literal["w"], int, bytes]
@@ -83,6 +84,15 @@ def sectors_of(ops: Iterable[Op], *, most: int) -> list[Op]:
                 found.append(("w", offset + at, data[at:stop]))
                 at = stop
     return found
+
+
+def sectors_of_two(ops: Iterable[tuple[int, Op]], *, most: int) -> list[tuple[int, Op]]:
+    """The same for the operations on two files, as :func:`states_of_two` takes them."""
+    return [
+        (file, op)
+        for file, mixed in groupby(ops, key=itemgetter(0))
+        for op in sectors_of((op for _, op in mixed), most=most)
+    ]
 
 
 def _with_barriers(ops: Iterable[Op]) -> Iterator[list[Op]]:
