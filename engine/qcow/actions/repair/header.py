@@ -89,7 +89,10 @@ def find_header(sight: Sight) -> list[Mend]:
         if sized is not None and "size" in sight.answers:
             return [sized]
     results = [found for each in _tries(sight, problem) if (found := _judged(sight, problem, each))]
-    results = list({result.tried.header: result for result in reversed(results)}.values())[::-1]
+    first: dict[bytes, _Result] = {}
+    for result in results:
+        first.setdefault(result.tried.header, result)
+    results = list(first.values())
     results.sort(key=lambda result: result.score)
     made: list[Mend] = [_mend(sight, problem, results[:8])] if results else []
     return made if sized is None else [*made, sized]
@@ -175,6 +178,12 @@ def _tries(sight: Sight, problem: Finding) -> Iterator[_Try]:
 
 def _bit_tries(header: bytes, fields: Header) -> Iterator[_Try]:
     """Feature bits: without the unknown ones, and with each that says how tables look turned."""
+    if fields.compression_type == 1 and not fields.has_compression_type_bit:
+        yield _Try(
+            "zlib",
+            "Take the compression type for zlib",
+            with_field(header, "compression_type", 0),
+        )
     known = fields.incompatible_features & KNOWN_INCOMPATIBLE
     seen = {fields.incompatible_features}
     for bits, key in ((known, "known"), *((known ^ bit, f"turn-{bit}") for bit in _TRIED)):

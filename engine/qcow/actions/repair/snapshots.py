@@ -53,6 +53,9 @@ def find_snapshots(sight: Sight) -> list[Mend]:
     invalid = sight.problem(P.SNAPSHOT_TABLE_INVALID)
     if invalid is not None:
         return _table(sight, invalid)
+    shifted = _shifted(sight)
+    if shifted is not None:
+        return [shifted]
     entry = sight.problem(P.SNAPSHOT_ENTRY)
     if entry is not None:
         return _entries(sight, entry)
@@ -60,6 +63,25 @@ def find_snapshots(sight: Sight) -> list[Mend]:
 
 
 # ---- the table
+
+
+def _shifted(sight: Sight) -> Mend | None:
+    """A table that can be read, with a wrong length: fields of one entry are taken from others."""
+    image, header = sight.image, sight.image.header
+    if not image.snapshots or all(_sensible(image, each) for each in image.snapshots):
+        return None
+    offset, count = header.snapshots_offset, header.nb_snapshots
+    found = _salvage(image, image.storage.read(offset, _TABLE), offset, count)
+    if len(found) < count or not all(_sensible(image, each) for each in found):
+        return None
+    wrong = next(each for each in image.snapshots if not _sensible(image, each))
+    finding = Finding(
+        P.SNAPSHOT_ENTRY,
+        f"A length in entry {wrong.index} of the snapshot table is wrong: its ID and name cannot "
+        "be right.",
+        structure="snapshot table",
+    )
+    return TableMend("snapshot-table", finding, image, ((_fix_option(found, count), found),))
 
 
 def _table(sight: Sight, problem: Finding) -> list[Mend]:
@@ -72,24 +94,23 @@ def _table(sight: Sight, problem: Finding) -> list[Mend]:
     found = _salvage(image, data, offset, count)
     ways: list[tuple[Option, tuple[Snapshot, ...]]] = []
     if len(found) == count:
-        names = ", ".join(f'"{safe(s.name, 40)}"' for s in found[:8])
-        ways.append(
-            (
-                Option(
-                    "fix",
-                    f"Put the table's lengths right; all {count} snapshots are there: {names}",
-                    "Every snapshot, with its ID, name and date.",
-                    "",
-                    "The snapshot table, anew.",
-                    evidence=("With it every entry has a usable L1 table and a readable name.",),
-                ),
-                found,
-            )
-        )
+        ways.append((_fix_option(found, count), found))
     elif found:
         ways.append((_keep_option(found, count), found))
     ways.append((_drop_all(count), ()))
     return [TableMend("snapshot-table", problem, image, tuple(ways))]
+
+
+def _fix_option(found: tuple[Snapshot, ...], count: int) -> Option:
+    names = ", ".join(f'"{safe(s.name, 40)}"' for s in found[:8])
+    return Option(
+        "fix",
+        f"Put the table's lengths right; all {count} snapshots are there: {names}",
+        "Every snapshot, with its ID, name and date.",
+        "",
+        "The snapshot table, anew.",
+        evidence=("With it every entry has a usable L1 table and a readable name.",),
+    )
 
 
 def _keep_option(found: tuple[Snapshot, ...], count: int) -> Option:

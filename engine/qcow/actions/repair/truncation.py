@@ -218,10 +218,11 @@ class _Backup(ExitStack):
         self.callback(opened.close)
         self._opened = opened
         self._active: Disk = opened.active if not isinstance(opened, Image) else self._chained()
-        if self._active.virtual_size < image.virtual_size:
+        size = self._active.virtual_size
+        if size < image.virtual_size:
             self.close()
             raise EditRefused(
-                f"The backup '{safe(path)}' has {self._active.virtual_size} bytes of disk, the "
+                f"The backup '{safe(path)}' has {size} bytes of disk, the "
                 f"image has {image.virtual_size}."
             )
 
