@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from qcow.findings import Severity
 
-from ..views.changes.obstacles import PLANNED, obstacle, shut, unlock_obstacle
+from qcow.chain.layer import LayerStatus
+
+from ..views.changes.obstacles import NOT_FOLLOWED, PLANNED, obstacle, shut, unlock_obstacle
 from ..views.session import Part, Session
 from .conditions import needs_backing, needs_image, needs_snapshots, needs_tables
 
@@ -46,9 +48,14 @@ def can_set_base(session: Session | None) -> str | None:
 def can_read_base(session: Session | None) -> str | None:
     """For what moves data between the layers: their files have to be open."""
     reason = can_change_base(session)
-    if reason is None and session is not None and len(session.layers) < 2:
-        return "The backing file is not open: follow it first."
-    return reason
+    if reason is not None or session is None:
+        return reason
+    if len(session.layers) < 2:
+        return session.failures.get(Part.CHAIN, "The backing chain is not read yet.")
+    shut = next((one for one in session.layers if one.status is not LayerStatus.OK), None)
+    if shut is None:
+        return None
+    return NOT_FOLLOWED if shut.status is LayerStatus.REFUSED else shut.reason
 
 
 def can_repair(session: Session | None) -> str | None:

@@ -20,6 +20,7 @@ UNFINISHED = Keyed("An unfinished change waits; {edit.recover} completes it firs
 NO_IMAGE = Keyed(
     "Only qcow2 images can be changed; {repair.start} looks whether this was one."
 )
+NOT_FOLLOWED = Keyed("The backing file is not open: {chain.follow} allows that.")
 PLANNED = Keyed("Changes are planned: {edit.apply} applies them, {edit.drop} drops the last one.")
 
 
