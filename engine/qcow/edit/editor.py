@@ -430,6 +430,8 @@ class Editor(Closing):
                 self._held_below = max(self._held_below, held_below)
             else:
                 self._roots.append(old)
+        if self.dry and self._history is not None:
+            self._history = self._history.without_redo()
         self._check_place()
         write_switch(self.storage, patches, self._journal, self._command[0])
         self._settle_history(joined=self._joined)

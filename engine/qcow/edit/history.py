@@ -233,6 +233,11 @@ class History:
         """What would be left after :meth:`forget`; nothing is written."""
         return History(self._subject, self._without_entries(reason), self._folder)
 
+    def without_redo(self) -> History:
+        """Without the entries that were taken back, as after a new change; nothing is written."""
+        entries = self._record.entries[: self._record.position]
+        return History(self._subject, replace(self._record, entries=entries), self._folder)
+
     def _must(self, entry: Entry | None, what: str) -> Entry:
         if entry is None:
             raise EditRefused(self._nothing(what))

@@ -191,7 +191,9 @@ class OverlayStorage(WritableStorage):
             at = stop
 
     def allocated_bytes(self) -> int | None:
-        return None
+        """That of the base until something is laid over it."""
+        untouched = not self._pieces and self._size == self._base_end == self._base.size()
+        return self._base.allocated_bytes() if untouched else None
 
     def room(self) -> int | None:
         return self._base.room()
