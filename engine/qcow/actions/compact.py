@@ -73,6 +73,7 @@ class Compact:
             raise UsageError("The spare room cannot be negative.")
         _require_movable(editor)
         length, held = editor.storage.size(), occupied(editor.storage)
+        allocated = editor.storage.allocated_bytes()
         undoable = editor.undo_count
         spare = spare_for(editor.storage.room()) if self.spare is None else self.spare
         editor.begin()  # an image that must be repaired first is refused before undo is given up
@@ -89,13 +90,15 @@ class Compact:
             Packing(editor, spare, tally).run()
             editor.forget_history(FORGET)
             give_back(editor, editor.begin())
-            editor.count_returned(max(0, held - occupied(editor.storage)))
-        return self._outcome(editor, tally, length, held, undoable)
+        change = occupied(editor.storage) - held
+        editor.count_returned(max(0, -change))
+        before = held if allocated is None else allocated
+        return self._outcome(editor, tally, length, (before, before + change), undoable)
 
     def _outcome(
-        self, editor: Editor, tally: Tally, length: int, held: int, undoable: int
+        self, editor: Editor, tally: Tally, length: int, disk: tuple[int, int], undoable: int
     ) -> Outcome:
-        after, now = editor.storage.size(), occupied(editor.storage)
+        after = editor.storage.size()
         snapshots = len(editor.image.snapshots)
         steps = []
         if self.zeroes:
@@ -115,6 +118,11 @@ class Compact:
                 f"The file ends {tally.late} clusters later than it could: {tally.stuck} clusters "
                 "behind that place cannot be moved (leaks, or compressed data that needs more "
                 "adjacent free clusters than there are)."
+            )
+        if not self.reclaim and not tally.moved:
+            warnings.append(
+                "Nothing can be moved: too few clusters are free while undo is kept.  Reclaim "
+                "first, or let compact do it."
             )
         if self.zeroes and editor.image.header.version < 3 and editor.image.backing is not None:
             warnings.append(
@@ -136,8 +144,9 @@ class Compact:
             changed_bytes=0,
             facts={
                 "saved-length": length - after,
-                "disk-before": held,
-                "disk-after": now,
+                # As far as the host tells data from holes.
+                "disk-before": disk[0],
+                "disk-after": disk[1],
                 "clusters-moved": tally.moved + tally.ordered,
                 "clusters-ordered": tally.ordered,
                 "clusters-zeroed": tally.zeroed,

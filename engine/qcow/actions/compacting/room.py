@@ -21,7 +21,7 @@ def spare_for(room: int | None) -> int:
         return LEAST
     spare = MOST
     while spare > LEAST and spare * 8 > room:
-        spare >>= 2
+        spare = max(LEAST, spare >> 2)
     while spare > 1 << 16 and spare * 2 > room:
         spare >>= 1
     return spare
