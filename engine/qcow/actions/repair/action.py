@@ -132,14 +132,19 @@ def _view(view: View, editor: Editor, changes: tuple[GuestRange, ...]) -> View:
 
 
 def _judge(result: CheckResult, case: Case, left: list[Remedy]) -> None:
-    """Raise VerificationError unless the result is better, and clean where nothing was left."""
+    """Raise VerificationError when the result is wrong in a way, or more, than the image was.
+
+    Damage that has no remedy, or that was left by choice, may stay as it was.
+    """
+    before = case.checked
+    known = {finding.kind for finding in before.findings}
     wrong = [f for f in result.findings if f.severity >= Severity.CORRUPTION]
-    if not left and wrong:
+    new = [finding for finding in wrong if finding.kind not in known]
+    if new:
         raise VerificationError(
             "The prepared repair did not pass its check: it was not made, the image is as it was. "
-            f"{wrong[0].what}"
+            f"{new[0].what}"
         )
-    before = case.checked
     for remedy in left:
         kind = remedy.finding.kind
         if kind in _OUTSIDE and _count(result, kind) < _count(before, kind):
