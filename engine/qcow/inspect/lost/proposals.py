@@ -37,6 +37,8 @@ from .sectors import SECTOR, Sectors, l1_candidates, scan_sectors
 #: Headers that are tried with a check of the whole image, at most.
 _TRIED = 48
 _SHOWN = 8
+#: With one that leaves nothing open among them, no more than these.
+_ENOUGH = 8
 _HEADER_LENGTH = 112
 
 
@@ -127,7 +129,8 @@ def scan_lost(
     with OverlayStorage(storage) as overlay:
         search = _Search(storage, overlay, sectors, cancel)
         for number, tried in enumerate(search.headers()):
-            if number == _TRIED:
+            clean = any(not p.errors and not p.leaks for p in found)
+            if number == _TRIED or (clean and number >= _ENOUGH):
                 break
             tell("trying headers", number, _TRIED, "headers")
             proposal = search.judged(*tried)
@@ -153,7 +156,8 @@ class _Search:
 
     def headers(self) -> Iterator[tuple[Header, int, tuple[Snapshot, ...], list[str]]]:
         """Headers to be tried, those of the refcount table that fits best first; L1 entries."""
-        tables = sorted(self._refcount_tables(), key=lambda found: -found[0])
+        # By the bytes that are counted: what is no refcount block counts little, if anything.
+        tables = sorted(self._refcount_tables(), key=lambda found: -(found[0] << found[1]))
         for score, bits, order, offset, clusters in tables[:12]:
             plain = Geometry(3, bits, order, False, 0)
             why = [
