@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from qcow.actions.repair import Case, Option, Remedy
-from qcow.findings import GuestRange, Severity
-from qcow.text import safe
+from qcow.findings import Severity
+from qcowtui.views.repair_view import besides, option_rows
 from qcowtui.views.units import plural, size
 
 from .plan_output import typed
@@ -22,8 +22,6 @@ _FIRST = 12  # columns of the labels of an option
 _SHOWN = 20
 #: Headers shown of those that would fit a file that lost its own.
 _HEADERS = 3
-#: Guest ranges shown of one option.
-_RANGES = 2
 
 
 def remedy_lines(case: Case, remedies: Sequence[Remedy], path: str) -> list[str]:
@@ -40,11 +38,10 @@ def remedy_lines(case: Case, remedies: Sequence[Remedy], path: str) -> list[str]
     if len(remedies) > _SHOWN:
         rest = len(remedies) - _SHOWN
         lines += [f"And {plural(rest, 'more finding')}; --output=json has all of them.", ""]
-    told = {remedy.finding.code for remedy in remedies}
-    besides = [finding for finding in found if finding.code not in told]
-    if besides:
+    others = besides(case, remedies)
+    if others:
         lines += ["Found besides, and cleared up with it where the above is the cause:"]
-        lines += [row for f in besides for row in _wrapped(f"{f.code}: {f.what}", "  - ")]
+        lines += [row for f in others for row in _wrapped(f"{f.code}: {f.what}", "  - ")]
         lines += [""]
     return lines + next_steps(remedies, path)
 
@@ -115,26 +112,9 @@ def _option(option: Option, default: bool) -> list[str]:
     mark = "*" if default else "-"
     doubt = "" if option.certain else " (not certain)"
     lines = _wrapped(f"{option.title}{doubt}", f"  {mark} {option.key}: ")
-    lines += _labelled("keeps", option.keeps)
-    lines += _labelled("loses", option.loses or "nothing")
-    lines += _labelled("writes", option.writes)
-    if option.changes:
-        lines += _labelled("affects", _places(option.changes))
-    for sentence in option.evidence[:3]:
-        lines += _labelled("because", sentence)
+    for row in option_rows(option):
+        lines += _labelled(row.label, row.text)
     return lines
-
-
-def _places(ranges: Sequence[GuestRange]) -> str:
-    shown = ", ".join(
-        f"{size(r.length)} at {r.start:#x}"
-        + ("" if r.state == "active" else f" of {safe(r.state)}")
-        for r in ranges[:_RANGES]
-    )
-    if len(ranges) <= _RANGES:
-        return f"guest data: {shown}"
-    every = size(sum(r.length for r in ranges))
-    return f"guest data: {shown}, and {len(ranges) - _RANGES:,} more ranges; {every} in all"
 
 
 def _labelled(label: str, text: str) -> list[str]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from qcow.findings import Severity
-
 from qcow.chain.layer import LayerStatus
+from qcow.findings import Severity
 
 from ..views.changes.obstacles import NOT_FOLLOWED, PLANNED, obstacle, shut, unlock_obstacle
 from ..views.session import Part, Session

@@ -85,6 +85,11 @@ class ThriftyScreen(Screen[Result]):
         super().__init__()
         self._compositor = ThriftyCompositor()
 
+    def _pop_result_callback(self) -> None:
+        # Textual gives an app's first screen none, so switching from that one would fail.
+        if self._result_callbacks:
+            super()._pop_result_callback()
+
 
 def _keep(path: Path, error: Exception) -> str:
     """Append the traceback to a file; a sentence that says where it is."""

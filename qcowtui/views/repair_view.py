@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 #: Guest ranges named one by one, reasons and technical details listed.
 _RANGES, _REASONS, _DETAILS = 2, 3, 10
-_UNDO = "one key, for the repair as a whole, until the space is reclaimed or something else writes"
+_UNDO = "one key takes the whole repair back, until its space is reclaimed"
 #: Findings of a wizard; the rest keep their defaults.
 MAX_FINDINGS = 500
 
@@ -202,7 +202,7 @@ def _finding(remedy: Remedy) -> FindingView:
     from qcow.actions.repair.mends import Mend
 
     finding = remedy.finding
-    about = [Row("cause", finding.kind.meaning), Row("follows", finding.kind.consequence)]
+    about = [Row("cause", finding.kind.meaning)]
     if finding.guest_ranges:
         about.append(Row("hits", guest_places(finding.guest_ranges)))
     return FindingView(
@@ -222,6 +222,7 @@ def _details(remedy: Remedy) -> Iterator[Row]:
 
     finding = remedy.finding
     yield Row("named", f"{finding.code}, {remedy.id}", Tone.MUTED)
+    yield Row("follows", finding.kind.consequence)
     if finding.host_ranges:
         yield Row("in the file", host_words(finding.host_ranges, finding.truncated), Tone.MUTED)
     for number, example in enumerate(finding.examples[:_DETAILS]):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from qcowtui.tui.screens.picker import PickerScreen
 from qcowtui.tui.screens.plan_panel import PlanScreen
 from qcowtui.tui.screens.repair_wizard import RepairWizard
 from qcowtui.tui.screens.verified_panel import VerifiedScreen
@@ -75,16 +76,15 @@ async def apply_the_plan(app: Driven) -> None:
     await app.press("p")
     assert isinstance(app.app.screen, PlanScreen)
     await app.press("a")
-    if not isinstance(app.app.screen, VerifiedScreen):
-        await app.until(lambda: isinstance(app.app.screen, VerifiedScreen) or asks(app))
-        if asks(app):
-            await app.press("y")
-        await app.until(lambda: isinstance(app.app.screen, VerifiedScreen))
+    await app.until(lambda: verified(app) or "Yes, apply" in app.text())
+    if not verified(app):
+        await app.press("y")
+        await app.until(lambda: verified(app))
     await app.settle()
 
 
-def asks(app: Driven) -> bool:
-    return "Yes, apply" in app.text()
+def verified(app: Driven) -> bool:
+    return isinstance(app.app.screen, VerifiedScreen)
 
 
 async def test_miscounted_clusters_are_repaired_and_it_is_taken_back(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ async def test_a_planned_repair_can_wait_in_the_queue(tmp_path: Path) -> None:
         assert check_ is not None
         assert check_.corruptions == 0
         await app.press("a", "enter")
-        await app.until(lambda: isinstance(app.app.screen, VerifiedScreen))
+        await app.until(lambda: verified(app))
     assert check(path) == 0
 
 
@@ -221,3 +221,6 @@ async def test_nothing_to_repair_says_so(tmp_path: Path) -> None:
     async with driving(raw, WIDE) as app:
         await app.press("E")
         assert "it seems to be a raw image" in flat(app)
+        await app.press("escape")
+        await app.pilot.press("o")  # the first screen gives way to another one
+        await app.until(lambda: isinstance(app.app.screen, PickerScreen))

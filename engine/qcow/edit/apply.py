@@ -339,6 +339,7 @@ class _Holding:
             mending=mending,
         )
         self._held.callback(editor.close)
+        editor.on = ImageMark.of(file)  # of the file itself, however it is seen
         if not self._keep_history:
             return editor, None
         history = _history(path, editor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -20,6 +21,8 @@ from .change_panel import ChangePanel, Choice
 #: The answer of doing nothing about a finding, as the engine has it.
 _LEAVE = "leave"
 _BESIDES = 4
+#: Cells of the key before an answer.
+_KEY = 6
 
 
 class Decided(NamedTuple):
@@ -88,8 +91,8 @@ class RepairWizard(ChangePanel[Decided | None]):
         pages = [
             Choice(
                 str(number + 1) if number < 9 else "",
-                finding.what,
-                f"\n      → {self._decision(finding)}",
+                self._hanging(finding.what),
+                self._hanging(f"→ {self._decision(finding)}", below=True),
                 lambda number=number: self._show(number),  # type: ignore[misc]
             )
             for number, finding in enumerate(found.findings)
@@ -124,6 +127,12 @@ class RepairWizard(ChangePanel[Decided | None]):
     def _plan(self) -> None:
         self.dismiss(Decided(self._choices_made))
 
+    def _hanging(self, text: str, *, below: bool = False) -> str:
+        """Lines of an answer behind its key; ``below``: what stands under its first text."""
+        lead = "\n" + " " * _KEY
+        lines = textwrap.wrap(text, max(20, self.inside - _KEY), break_long_words=False)
+        return (lead if below else "") + lead.join(lines)
+
     # ---- one finding
 
     def _show(self, number: int) -> None:
@@ -134,8 +143,8 @@ class RepairWizard(ChangePanel[Decided | None]):
         choices = [
             Choice(
                 str(at + 1) if at < 9 else "",
-                option.title,
-                f"\n      {option.loss}",
+                self._hanging(option.title),
+                self._hanging(option.loss, below=True),
                 lambda option=option: self._choose(finding, option.key),  # type: ignore[misc]
             )
             for at, option in enumerate(finding.options)
@@ -204,7 +213,6 @@ class RepairWizard(ChangePanel[Decided | None]):
     # ---- keys
 
     def on_key(self, event: events.Key) -> None:
-        super().on_key(event)
         if self._at is None or event.key not in ("g", "d"):
             return
         event.stop()
