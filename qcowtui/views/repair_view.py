@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 #: Guest ranges named one by one, reasons and technical details listed.
 _RANGES, _REASONS, _DETAILS = 2, 3, 10
-_UNDO = "one key takes the whole repair back, until its space is reclaimed"
+_UNDO = "one key takes it all back, until space is reclaimed"
 #: Findings of a wizard; the rest keep their defaults.
 MAX_FINDINGS = 500
 
