@@ -29,7 +29,7 @@ from tests.support.poking import (
     set_word,
     word,
 )
-from tests.support.qemu import qemu_img, qemu_io, secret_object
+from tests.support.qemu import create_encrypted, qemu_img, qemu_io, secret_object
 
 from .healing import assert_healed, digest, golden, offered, repair
 
@@ -128,8 +128,7 @@ def test_a_zero_flag_in_version_2(tmp_path: Path) -> None:
 def test_without_the_key_of_an_encrypted_image(tmp_path: Path) -> None:
     image = tmp_path / "image.qcow2"
     kind, secret = secret_object()
-    options = "encrypt.format=luks,encrypt.iter-time=10,encrypt.key-secret=sec0"
-    qemu_img("create", "-q", kind, secret, "-f", "qcow2", "-o", options, image, "16M")
+    create_encrypted(image, "16M")
     opened = ("--image-opts", f"driver=qcow2,encrypt.key-secret=sec0,file.filename={image}")
     subprocess.run(
         ["qemu-io", kind, secret, "-c", "write -P 7 0 1M", *opened], check=True, capture_output=True

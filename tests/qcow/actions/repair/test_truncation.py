@@ -15,7 +15,7 @@ from qcow.errors import EditRefused
 from qcow.image.image import Image
 from tests.support.edited import contents, copied
 from tests.support.poking import OFFSETS, l1_entry, make, set_word, word
-from tests.support.qemu import qemu_img, qemu_io, run
+from tests.support.qemu import create_encrypted, qemu_img, qemu_io, run, secret_object
 
 from .healing import assert_healed, digest, golden, offered, repair
 
@@ -107,11 +107,10 @@ def test_nothing_is_put_where_lost_data_is_named(image: Path) -> None:
 
 
 def test_a_luks_header_from_a_backup(tmp_path: Path) -> None:
-    secret = ("--object", "secret,id=s,data=open sesame")
+    secret = secret_object()
     image = tmp_path / "image.qcow2"
-    luks = "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10"
-    qemu_img("create", "-q", *secret, "-f", "qcow2", "-o", luks, image, "16M")
-    opened = f"driver=qcow2,encrypt.key-secret=s,file.filename={image}"
+    create_encrypted(image, "16M")
+    opened = f"driver=qcow2,encrypt.key-secret=sec0,file.filename={image}"
     command = ("--image-opts", opened)
     run("qemu-io", *secret, "-c", "write -P 7 0 1M", *command)
     head = image.read_bytes()[:4096]
