@@ -62,7 +62,7 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
     where = tmp_path / "small"
     where.mkdir()
     # A namespace ends with the test, whatever happens; the mount is seen through its process.
-    alone = () if os.geteuid() == 0 else ("--user",)
+    alone: tuple[str, ...] = () if os.geteuid() == 0 else ("--user",)
     unshare = ["unshare", "--mount", *alone, *(("--map-root-user",) if alone else ())]
     image = tmp_path / "small.ext4"
     with open(image, "wb") as file:
@@ -122,6 +122,22 @@ def compact(*options: str, disk: SmallDisk, state: Path) -> subprocess.Popen[byt
     )
 
 
+def kill_after_a_switch(
+    running: subprocess.Popen[bytes], path: Path, randomly: random.Random
+) -> bool:
+    """Kill the program at any moment after it changed the header; False when it came to its end."""
+    with open(path, "rb", buffering=0) as file:
+        header = os.pread(file.fileno(), 512, 0)
+        while os.pread(file.fileno(), 512, 0) == header and running.poll() is None:
+            time.sleep(0.001)
+    time.sleep(randomly.random() * 0.15)
+    if running.poll() is None:
+        os.kill(running.pid, signal.SIGKILL)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode in (0, -signal.SIGKILL), said
+    return running.returncode != 0
+
+
 def test_compact_in_place_with_no_spare_room(disk: SmallDisk, tmp_path: Path) -> None:
     path, state = disk.path / "s10-compact.qcow2", tmp_path / "state"
     make(path)
@@ -143,24 +159,12 @@ def test_compact_in_place_with_no_spare_room(disk: SmallDisk, tmp_path: Path) ->
 
     randomly = random.Random(10)
     killed = 0
-    for _ in range(40):
-        running = compact("-y", disk=disk, state=state)
-        try:
-            _, said = running.communicate(timeout=0.6 + randomly.random() * (1 + killed / 4))
-        except subprocess.TimeoutExpired:
-            os.kill(running.pid, signal.SIGKILL)
-            running.communicate()
-            killed += 1
-            assert qemu_check(path).code == 0, "neither errors nor leaks"
-            if killed % 3 == 0:
-                assert contents(path, tmp_path) == before
-            time.sleep(0.01)
-            continue
-        assert running.returncode == 0, said
-        break
-    else:
-        raise AssertionError("it never came to its end")
-    assert killed >= 2
+    while kill_after_a_switch(compact("-y", disk=disk, state=state), path, randomly):
+        killed += 1
+        assert qemu_check(path).code == 0, "neither errors nor leaks"
+        if killed % 3 == 0:
+            assert contents(path, tmp_path) == before
+    assert killed >= 3
 
     assert qemu_check(path).code == 0
     assert contents(path, tmp_path) == before

@@ -18,7 +18,7 @@ from .command_line import command_line
 from .compacting.batches import FORGET, Tally
 from .compacting.keeping import pack_keeping
 from .compacting.ordering import Ordering
-from .compacting.room import occupied, spare_for
+from .compacting.room import LEAST, occupied, spare_for
 from .compacting.rounds import Packing
 from .compacting.zeroes import Zeroes
 
@@ -79,6 +79,9 @@ class Compact:
         editor.begin()  # an image that must be repaired first is refused before undo is given up
         if self.reclaim:
             editor.forget_history(FORGET)
+            if spare <= LEAST:
+                # What is free but not given back, as after an interruption, is room as well.
+                give_back(editor, editor.begin())
         tally = Tally()
         if self.zeroes:
             Zeroes(editor, spare, tally, keep=not self.reclaim).run()
