@@ -7,6 +7,7 @@ import textwrap
 
 from qcow.edit.plan import Plan
 from qcow.text import safe
+from qcowtui.views.changes.plan_words import continued, length_words, undo_words, written
 from qcowtui.views.units import size
 
 _WIDTH = 96
@@ -22,11 +23,11 @@ def plan_lines(plan: Plan, path: str) -> list[str]:
         lines += _wrapped(step, "  - ")
     if outcome.changed_bytes:
         lines.append(f"Changes {size(outcome.changed_bytes)} of what the guest reads.")
-    writes = f"Writes {size(_written(plan))}. " if _written(plan) else ""
-    lines += [f"{writes}{_length(plan, 'keeps', 'grows', 'shrinks')}", *_gains(plan, path)]
-    lines += [*_warnings(plan), *_wrapped(_undoing(plan))]
+    writes = f"Writes {size(written(plan))}. " if written(plan) else ""
+    lines += [f"{writes}{length_words(plan)}", *_gains(plan, path)]
+    lines += [*_warnings(plan), *_wrapped(undo_words(plan))]
     if outcome.loses:
-        lines += _wrapped(f"Loses {_continued(outcome.loses)}")
+        lines += _wrapped(f"Loses {continued(outcome.loses)}")
     return lines
 
 
@@ -35,10 +36,10 @@ def result_lines(plan: Plan, path: str, *, shown: bool, undo: bool) -> list[str]
     lines = [] if shown else [*_wrapped(plan.outcome.summary), *_warnings(plan)]
     if plan.changes_nothing:
         return [*lines, "There was nothing to change."]
-    done = f"Done: wrote {size(_written(plan))}." if _written(plan) else "Done."
-    lines += [f"{done} {_length(plan, 'kept', 'grew', 'shrank')}", *_gains(plan, path)]
+    done = f"Done: wrote {size(written(plan))}." if written(plan) else "Done."
+    lines += [f"{done} {length_words(plan, done=True)}", *_gains(plan, path)]
     if not plan.undoable:
-        lines += [] if shown else _wrapped(_undoing(plan))
+        lines += [] if shown else _wrapped(undo_words(plan))
     elif undo:
         back = "redo" if plan.verb == "undo" else "undo"
         lines.append(f"{back}: {typed('qcowtui', back, path)}")
@@ -48,20 +49,6 @@ def result_lines(plan: Plan, path: str, *, shown: bool, undo: bool) -> list[str]
 def typed(*words: str) -> str:
     """A command line that can be typed, made safe to show."""
     return safe(shlex.join(words), 4096)
-
-
-def _written(plan: Plan) -> int:
-    return plan.written + plan.outcome.written_elsewhere
-
-
-def _length(plan: Plan, kept: str, grew: str, shrank: str) -> str:
-    before, after = plan.length_before, plan.length_after
-    if before == after:
-        return f"The file {kept} its {size(after)}."
-    how = grew if after > before else shrank
-    if size(before) == size(after):
-        return f"The file {how} by {size(abs(after - before))}."
-    return f"The file {how} from {size(before)} to {size(after)}."
 
 
 def _gains(plan: Plan, path: str) -> list[str]:
@@ -76,19 +63,6 @@ def _gains(plan: Plan, path: str) -> list[str]:
 
 def _warnings(plan: Plan) -> list[str]:
     return [row for text in plan.outcome.warnings for row in _wrapped(f"Warning: {text}")]
-
-
-def _undoing(plan: Plan) -> str:
-    if plan.verb == "undo":
-        return "Redo makes it again, until something else changes the image."
-    if plan.undoable:
-        return "Can be undone until the space is reclaimed or another program writes."
-    return f"Cannot be undone: {_continued(plan.outcome.no_undo)}"
-
-
-def _continued(sentence: str) -> str:
-    """A sentence as the rest of another one."""
-    return sentence[:1].lower() + sentence[1:]
 
 
 def _wrapped(text: str, lead: str = "") -> list[str]:

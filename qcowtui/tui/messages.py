@@ -83,7 +83,8 @@ class TaskMoved(Message):
 
     task: Task[Any]
     progress: Progress
-    elapsed: float  # seconds
+    elapsed: float  # seconds of the whole task
+    in_phase: float  # seconds of this phase
 
 
 @dataclass

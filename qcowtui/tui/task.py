@@ -55,14 +55,16 @@ class Task(Generic[Result]):
 
     def _run(self) -> None:
         begun = time.monotonic()
-        last, phase = 0.0, ""
+        last, phase, entered = 0.0, "", begun
 
         def tell(progress: Progress) -> None:
-            nonlocal last, phase
+            nonlocal last, phase, entered
             now = time.monotonic()
-            if progress.phase != phase or now - last >= _INTERVAL:
-                last, phase = now, progress.phase
-                self._post(TaskMoved(self, progress, now - begun))
+            if progress.phase != phase:
+                last, phase, entered = 0.0, progress.phase, now
+            if now - last >= _INTERVAL:
+                last = now
+                self._post(TaskMoved(self, progress, now - begun, now - entered))
 
         try:
             result = self._work(tell, self._token)

@@ -110,7 +110,8 @@ async def test_a_snapshot_is_planned_queued_applied_undone_and_redone(
         await app.press("enter")
         assert app.app.screen is app.dashboard
         assert "PLANNED 1" in title(app)
-        assert "Planned, not written: 1 change" in reason(app)
+        assert "Planned: a apply · x drop the last · P what it changes" in reason(app)
+        assert "1 change: write " in reason(app)
         assert "new" in app.text()
         assert sha256(image) == before
         assert app.session.qcow2 is not None

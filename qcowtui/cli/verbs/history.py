@@ -15,6 +15,7 @@ from ..verb import Verb
 
 if TYPE_CHECKING:
     from qcow.edit.history import History
+    from qcowtui.views.changes.past import Past
 
 _SHOWN = 4096
 
@@ -24,6 +25,11 @@ def run(arguments: Arguments, output: Output) -> int:
     as_json = wants_json(arguments)
     with opened(path, arguments) as opened_image:
         image = require_qcow2(opened_image)
+        if not as_json:
+            from qcowtui.views.changes.past import look_back
+
+            output.lines(_lines(look_back(path, image)))
+            return exit_codes.OK
         from qcow.edit.editor import refcount_digest
         from qcow.edit.history import History
 
@@ -35,10 +41,7 @@ def run(arguments: Arguments, output: Output) -> int:
             history.why_not_undo(image.storage, generation),
             history.why_not_redo(image.storage, generation),
         )
-    if as_json:
-        output.line(dumps(_json(path, history, *why)))
-    else:
-        output.lines(_lines(history, *why))
+    output.line(dumps(_json(path, history, *why)))
     return exit_codes.OK
 
 
@@ -69,24 +72,18 @@ def _json(path: str, history: History, no_undo: str | None, no_redo: str | None)
     }
 
 
-def _lines(history: History, no_undo: str | None, no_redo: str | None) -> list[str]:
-    from qcow.edit.history import when
-
+def _lines(past: Past) -> list[str]:
     lines = []
-    for note in history.notes:
-        lines.append(f"Given up {when(note.time_ns)}: {safe(note.reason, _SHOWN)}")
-        lines += [f"            {safe(command, _SHOWN)}" for command in note.commands]
-    for place, entry in enumerate(history.entries):
-        mark = ""
-        if place >= history.position:
-            mark = "  (undone)"
-        if place == history.position - 1 and no_undo is None:
-            mark += "  <- undo"
-        if place == history.position and no_redo is None:
-            mark += "  <- redo"
-        lines.append(f"{place + 1:>3}  {when(entry.time_ns)}  {safe(entry.command, _SHOWN)}{mark}")
-    if no_undo is not None:
-        lines.append(no_undo)
+    for note in past.given_up:
+        lines.append(f"Given up {note.time}: {note.reason}")
+        lines += [f"            {command}" for command in note.commands]
+    for number, change in enumerate(past.changes, 1):
+        mark = "  (undone)" if change.undone else ""
+        if change.next:
+            mark += f"  <- {change.next}"
+        lines.append(f"{number:>3}  {change.time}  {change.command}{mark}")
+    if past.no_undo is not None:
+        lines.append(past.no_undo)
     return lines
 
 

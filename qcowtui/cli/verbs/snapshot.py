@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from qcow.errors import UsageError
@@ -81,7 +80,9 @@ def _keep_as(arguments: Arguments, snapshot: str) -> str | None:
         if name is not None:
             raise UsageError("--keep-as and --discard-current contradict each other.")
         return None
-    return name or f"before-{snapshot}-{time.strftime('%Y%m%d-%H%M%S')}"
+    from qcowtui.views.changes.snapshot_requests import keep_name
+
+    return name or keep_name(snapshot)
 
 
 def _list(path: str, arguments: Arguments, output: Output) -> int:

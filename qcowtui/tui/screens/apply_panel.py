@@ -30,6 +30,7 @@ Work = Callable[[Callable[[int], None], ProgressCallback, CancelToken], Report]
 _BAR = 40
 _FULL, _EMPTY = "━", "─"
 _WAITING, _RUNNING, _DONE = "·", "▸", "✓"
+_SAFELY = "The file is a complete image at every moment: one write of 512 bytes switches it over."
 _STAY = "A change is being written, so this cannot be left now. c cancels it at a safe point."
 
 
@@ -51,7 +52,7 @@ class ApplyScreen(ChangePanel[Report | None]):
         self._at_work: Task[Report] | None = None
         self._number = 0
         self._progress: Progress | None = None
-        self._elapsed = 0.0
+        self._elapsed = self._in_phase = 0.0
         self._then: Callable[[], None] | None = None
 
     def title_text(self) -> str:
@@ -130,11 +131,9 @@ class ApplyScreen(ChangePanel[Report | None]):
         title = f"{self._number + 1} of {len(self._plans)}"
         said = f"{title}: taking the locks" if progress is None else ""
         if progress is not None:
-            said = progress_text(title, progress, self._elapsed)
+            said = progress_text(title, progress, self._in_phase)
             said += f" · {duration(self._elapsed)} so far"
-        safely = content(
-            ("Until the last 512 bytes are written the image is the old one.", Tone.MUTED)
-        )
+        safely = content((_SAFELY, Tone.MUTED))
         self.show_body(*self.columns(rows), Content(""), bar, Content(said), Content(""), safely)
 
     @on(Begins)
@@ -146,7 +145,8 @@ class ApplyScreen(ChangePanel[Report | None]):
     @on(TaskMoved)
     def _moved(self, event: TaskMoved) -> None:
         if event.task is self._at_work:
-            self._progress, self._elapsed = event.progress, event.elapsed
+            self._progress = event.progress
+            self._elapsed, self._in_phase = event.elapsed, event.in_phase
             self._show_work()
 
     @on(TaskEnded)

@@ -120,7 +120,7 @@ class ChangingScreen(WorkingScreen):
     @on(TaskMoved)
     def _task_moved(self, event: TaskMoved) -> None:
         if event.task is self._looking:
-            text = progress_text(self._looking_for, event.progress, event.elapsed)
+            text = progress_text(self._looking_for, event.progress, event.in_phase)
             self.query_one(ProgressLine).show(text, event.progress.fraction, "esc stops")
 
     @on(TaskEnded)

@@ -30,12 +30,12 @@ class HistoryScreen(PanelScreen[None]):
 
     def contents(self) -> list[Widget]:
         past = self._past
-        found = [self.paragraph(Content("\n").join(self._given_up()))] if past.given_up else []
+        found: list[Widget] = []
         if past.changes:
             lines = [content(("Newest last; ● made, ○ taken back.", Tone.MUTED)), *self._changes()]
             found.append(self.paragraph(Content("\n").join(lines)))
-        for reason in dict.fromkeys(why for why in (past.no_undo,) if why):
-            found.append(self.paragraph(content((reason, Tone.WARNING))))
+        if past.no_undo:
+            found.append(self.paragraph(content((past.no_undo, Tone.WARNING))))
         if past.undoable:
             found.append(
                 self.paragraph(
@@ -48,7 +48,9 @@ class HistoryScreen(PanelScreen[None]):
                     )
                 )
             )
-        return list(found)
+        if past.given_up:
+            found.append(self.paragraph(Content("\n").join(self._given_up())))
+        return found
 
     def _changes(self) -> list[Content]:
         lines = []

@@ -95,7 +95,7 @@ class PlanScreen(ChangePanel[Planned | None]):
     @on(TaskMoved)
     def _moved(self, event: TaskMoved) -> None:
         if event.task is self._at_work:
-            text = progress_text("Planning", event.progress, event.elapsed)
+            text = progress_text("Planning", event.progress, event.in_phase)
             self.show_body(Content(text), content(("Nothing is written.", Tone.MUTED)))
 
     @on(TaskEnded)

@@ -167,7 +167,7 @@ class WorkingScreen(NavigatedScreen):
             )
         ]
         words = queue_words([staged.plan for staged in self.session.staged])
-        return " · ".join((f"Planned, not written: {words}", *ways))
+        return f"Planned: {' · '.join(ways)} · {words}"
 
     def _ways(self, session: Session) -> list[str]:
         """Keys for what can be done about the space and the last change."""
