@@ -53,9 +53,9 @@ def typed(*words: str) -> str:
 
 def _gains(plan: Plan, path: str) -> list[str]:
     lines = []
-    if plan.freed and not plan.returned:
+    if plan.gained and not plan.returned:
         reclaim = typed("qcowtui", "reclaim", path)
-        lines.append(f"Frees {size(plan.freed)}; `{reclaim}` gives it back to the host.")
+        lines.append(f"Frees {size(plan.gained)}; `{reclaim}` gives it back to the host.")
     if plan.returned:
         lines.append(f"Gives {size(plan.returned)} back to the host.")
     return lines

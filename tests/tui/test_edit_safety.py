@@ -26,7 +26,7 @@ from qcowtui.tui.screens.plan_panel import PlanScreen
 from qcowtui.tui.widgets.progress_line import ProgressLine
 from qcowtui.views.changes.applying import Report
 from qcowtui.views.changes.staging import Request, Staged
-from tests.support.images import qemu_check, sha256, small_image
+from tests.support.images import qemu_check, sha256, small_builder, small_image
 from tests.support.live import io_session, nbd_server
 from tests.support.qemu import qemu_img
 
@@ -229,3 +229,31 @@ async def test_an_unfinished_change_is_found_and_completed(image: Path) -> None:
     assert not journal.exists()
     assert image.read_bytes()[80:88] == patch.after
     assert qemu_check(image).code == 0
+
+
+async def test_names_out_of_an_image_are_harmless_in_every_dialog(tmp_path: Path) -> None:
+    names = (b"[@click=app.quit]gone[/]", b"\x1b[2Jcleared", b"[red]{edit.apply}[/]")
+    builder = small_builder(snapshot=False)
+    for number, name in enumerate(names, 1):
+        builder.data(number, bytes([number]) * 65536)
+        builder.snapshot(name)
+    path = builder.write(tmp_path / "vm.qcow2")
+    shown = [r"[@click=app.quit]gone[/]", r"\x1b[2Jcleared", "[red]{edit.apply}[/]"]
+    async with driving(path, WIDE, unlocked=True) as app:
+        for row, name in enumerate(shown):
+            await app.press("4", "home", *["down"] * row)
+            for keys in (("D",), ("b", "enter"), ("m", *"x", "enter")):
+                await app.press(*keys)
+                assert isinstance(app.app.screen, PlanScreen), (name, keys)
+                assert name in said(app), (name, keys)
+                assert "\x1b" not in app.text()
+                await app.press("escape")
+                assert app.app.screen is app.dashboard
+        await app.press("4", "home", "space", "space", "space", "D", "a", "y")
+        await app.until(lambda: app.app.screen is app.dashboard)
+        await app.settle()
+        await app.press("T")
+        assert "gone[/]" in app.text()
+        assert "\\x1b" in app.text()
+    assert app.session.qcow2 is not None
+    assert app.session.qcow2.snapshots == ()

@@ -272,7 +272,7 @@ class Editor(Closing):
         """Begin a new action, by its command line and description: all counts start at 0."""
         self._command = (command, action or {})
         self._joined = False
-        self._written = self._switches = self._freed = self._returned = 0
+        self._written = self._switches = self._freed = self._taken = self._returned = 0
         self._used_journal = self._truncated = False
         self._freed_ranges: list[Range] = []
         self._written_ranges: list[Range] = []
@@ -297,6 +297,7 @@ class Editor(Closing):
             switches=self._switches,
             journal=self._used_journal,
             on=self.on,
+            taken=self._taken,
         )
 
     def abandon(self, error: BaseException) -> None:
@@ -461,6 +462,7 @@ class Editor(Closing):
             self._freed += int(np.count_nonzero(freed)) * size
             self._note(self._freed_ranges, first, freed, size)
         for first, taken in tx.ledger.taken():
+            self._taken += int(np.count_nonzero(taken)) * size
             self._note(self._written_ranges, first, taken, size)
 
     def _note(self, ranges: list[Range], first: int, chosen: NDArray[np.bool_], size: int) -> None:

@@ -72,6 +72,12 @@ class Plan:
     switches: int
     journal: bool
     on: ImageMark
+    taken: int = 0  # of clusters that were free before
+
+    @property
+    def gained(self) -> int:
+        """Bytes by which more can be reclaimed than before: what is freed beyond what is taken."""
+        return max(0, self.freed - self.taken)
 
     @property
     def undoable(self) -> bool:

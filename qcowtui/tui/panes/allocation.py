@@ -36,7 +36,9 @@ class AllocationPane(MapPane):
         "({view.order}) you see the disk as the guest does: dark cells hold nothing in this "
         "file.\n\n"
         "The strip below is always the whole image: the bright part is what the map shows, ▲ "
-        "marks damage. The legend counts every class; pick one there to see it alone."
+        "marks damage. The legend counts every class; pick one there to see it alone.\n\n"
+        "With planned changes ({edit.menu} lists what can be changed) the map shows what they free "
+        "and write; {edit.show_plan} shows the image as it would be instead."
     )
     DEFAULT_CSS = """
     AllocationPane > OverviewStrip { margin: 0 1; }

@@ -63,6 +63,9 @@ class ChainPane(TonedPane):
         "before you allow it ({chain.follow}). Rows with ↑ are images in this folder that build "
         "on this one: writing to this image changes what they show. {chain.dependents} looks "
         "for them.\n\n"
+        "{chain.relink} points the image at its backing file's new place, {chain.rebase} moves it "
+        "to another one, {chain.flatten} makes it need none. {chain.commit} writes what it holds "
+        "to the layer under the cursor, after looking who else reads that.\n\n"
         "◂ marks the layer that the selected cluster is read from. {pane.open} on a layer below "
         "draws on the map what differs between it and the present disk."
     )

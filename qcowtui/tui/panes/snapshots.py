@@ -59,6 +59,9 @@ class SnapshotsPane(TonedPane):
         "see what they free together, which is more than their sum when they share clusters. VM "
         "state is the memory of a machine that was running. Differs is how much is not shared "
         "with the parent.\n\n"
+        "{snapshots.delete} plans to delete the marked snapshots, or the one under the cursor; "
+        "{snapshots.revert} plans to go back to it, and {snapshots.rename} to rename it. "
+        "{snapshot.take} takes a new one. Nothing is written before you saw the plan.\n\n"
         "A state written in another colour with ◂ refers to the selected cluster. {pane.open} "
         "inspects the L1 table of a state, where its map of the disk begins."
     )

@@ -70,8 +70,8 @@ def plan_rows(plan: Plan, reclaim_key: str) -> tuple[PlanRow, ...]:
     rows += [PlanRow("warning", text, Tone.WARNING) for text in outcome.warnings]
     if plan.changes_nothing:
         return (*rows, PlanRow("", "There is nothing to change."))
-    if plan.freed:
-        text = f"{size(plan.freed)} inside the file; {reclaim_key} then gives it back to the host"
+    if plan.gained and not plan.returned:
+        text = f"{size(plan.gained)} inside the file; {reclaim_key} then gives it back to the host"
         rows.append(PlanRow("frees", text, Tone.GOOD))
     if plan.returned:
         rows.append(PlanRow("gives back", f"{size(plan.returned)} to the host", Tone.GOOD))
@@ -116,7 +116,7 @@ def _writes(plan: Plan) -> str:
 def queue_words(plans: Sequence[Plan]) -> str:
     """What several plans amount to: ``2 changes: free 30.1 MiB, write 384 KiB``."""
     parts = []
-    if freed := sum(plan.freed for plan in plans):
+    if freed := sum(plan.gained for plan in plans):
         parts.append(f"free {size(freed)}")
     if returned := sum(plan.returned for plan in plans):
         parts.append(f"give back {size(returned)}")
@@ -130,7 +130,7 @@ def done_words(plans: Sequence[Plan]) -> str:
         return "There was nothing to change."
     summary = f"{plans[0].outcome.summary}\n" if len(plans) == 1 else ""
     parts = [f"wrote {size(sum(map(written, plans)))}"]
-    if freed := sum(plan.freed for plan in plans):
+    if freed := sum(plan.gained for plan in plans):
         parts.append(f"freed {size(freed)}")
     if returned := sum(plan.returned for plan in plans):
         parts.append(f"gave {size(returned)} back")
