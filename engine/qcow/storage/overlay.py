@@ -32,7 +32,8 @@ class Scratch:
     """
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile(buffering=0)
+        # Open as long as the overlay is.
+        self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
         self.length = 0
 
     def append(self, data: ReadableBuffer) -> int:
