@@ -24,8 +24,14 @@ def plain_clusters(entries: U64, geometry: Geometry) -> I64:
     """
     offsets = entries & OFFSETS
     plain = offsets[(entries & COMPRESSED == 0) & (offsets != 0)]
-    clusters: I64 = (plain >> np.uint64(geometry.cluster_bits)).astype(np.int64)
-    return clusters
+    return _touched(plain, geometry)
+
+
+def _touched(offsets: U64, geometry: Geometry) -> I64:
+    """The clusters that a cluster's length from each offset touches: two where it is damaged."""
+    clusters: I64 = (offsets >> np.uint64(geometry.cluster_bits)).astype(np.int64)
+    odd = (offsets & np.uint64(geometry.cluster_size - 1)) != 0
+    return np.concatenate((clusters, clusters[odd] + 1)) if odd.any() else clusters
 
 
 def compressed_clusters(entries: U64, geometry: Geometry) -> Iterator[I64]:
@@ -73,7 +79,8 @@ def count_tree(ledger: Ledger, image: Image, geometry: Geometry, l1: U64, change
     (The clusters of the L1 table itself are counted by who places it.)
     """
     tables = table_clusters(l1, geometry)
-    ledger.add(tables, change)
+    offsets = l1 & OFFSETS
+    ledger.add(_touched(offsets[offsets != 0], geometry), change)
     # A table may be named twice by one L1 table, and then counts twice.
     offsets = np.sort(tables) << geometry.cluster_bits
     for batch in l2_tables(image.storage, geometry, offsets):

@@ -97,7 +97,8 @@ class Repair(Transaction):
         """
         bits = self.geometry.cluster_bits
         size = self.image.storage.size()
-        far = size + (_FAR << bits)
+        # What is written will not reach further than the ledger has room for at first.
+        far = self.ledger.capacity << bits
         entries = np.concatenate([l1 & OFFSETS for l1 in self.l1_tables]).astype(np.int64)
         highest = int(entries[entries < far].max(initial=0))
         inside = (entries != 0) & (entries % self.geometry.cluster_size == 0) & (entries < size)
@@ -105,7 +106,8 @@ class Repair(Transaction):
             offsets = np.where((batch.entries & COMPRESSED) != 0, 0, batch.entries & OFFSETS)
             near = offsets[offsets < np.uint64(far)]
             highest = max(highest, int(near.max(initial=0)))
-        return (highest >> bits) + 1 if highest >= size else 0
+        # A table in the middle of a cluster reaches into the next one.
+        return self.geometry.clusters(highest) + 1 if highest >= size else 0
 
     def _new_ledger(self, end: int | None) -> Ledger:
         size = self.image.storage.size()
@@ -143,6 +145,14 @@ class Repair(Transaction):
 
         rewrite_tables(self, tables, apply, self.l1_tables)
         self._changes.clear()
+
+    def _settle(self) -> int:
+        # A table that leaves a cluster where guest data lies too changes the count of that data.
+        done = 0
+        while moved := super()._settle():
+            done += moved
+            self.settle_all = True
+        return done
 
     def _place_snapshots(self) -> None:
         before = self._snapshots_before

@@ -211,7 +211,8 @@ class Transaction:
     def _write_refcounts(self) -> None:
         write_refcounts(self, self.header.refcount_order)
 
-    def _settle(self) -> None:
+    def _settle(self) -> int:
+        """Set COPIED; how many tables had to be written anew for that."""
         if self.settle_all:
             offsets = table_clusters(self.l1, self.geometry) << self.geometry.cluster_bits
             self.settle_all = False
@@ -220,9 +221,9 @@ class Transaction:
             named = (self.l1[touched] & OFFSETS).astype(np.int64)
             offsets = named[named != 0]
         else:
-            return
+            return 0
         followers = [self.l1, *(draft.l1 for draft in self.snapshots if draft.is_new)]
-        settle(self, offsets, followers)
+        return settle(self, offsets, followers)
 
     def _place_snapshots(self) -> None:
         for draft in self.snapshots:

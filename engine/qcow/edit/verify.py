@@ -93,7 +93,8 @@ class _Comparison:
         old, new = self._before.l1() & OFFSETS, self._after.l1() & OFFSETS
         length = max(len(old), len(new))
         if self._view.disk:
-            length = self._geometry.l1_entries(self._after.virtual_size)
+            # The tables may hold less than a damaged size asks for.
+            length = min(length, self._geometry.l1_entries(self._after.virtual_size))
             old, new = old[:length], new[:length]
         old_offsets: I64 = np.pad(old, (0, length - len(old))).astype(np.int64)
         new_offsets: I64 = np.pad(new, (0, length - len(new))).astype(np.int64)

@@ -11,7 +11,7 @@ from ...edit.mending import Mending
 from ...edit.plan import Outcome
 from ...edit.verify import View
 from ...errors import EditRefused, VerificationError
-from ...findings import FindingKind, GuestRange, Severity
+from ...findings import Finding, FindingKind, GuestRange, Severity
 from ...inspect.check import CheckResult
 from ...inspect.check import kinds as K
 from ...layout import problems as P
@@ -64,6 +64,9 @@ class RepairImage:
             remedies = (header_lost(editor.image), *remedies)
         chosen = choose(remedies, self.choices, self.only)
         if not remedies:
+            wrong = [f for f in case.checked.findings if f.severity >= Severity.CORRUPTION]
+            if wrong:
+                raise EditRefused(f"There is no remedy yet for this: {wrong[0].what}")
             return Outcome(summary="There is nothing to repair.", facts=_facts(case, [], []))
         if not chosen:
             raise EditRefused(
@@ -82,16 +85,35 @@ class RepairImage:
         changes = tuple(change for _, option in chosen for change in option.changes)
         moved = any(option.moves for _, option in chosen)
         views = [_view(view, editor, changes) for view in tx.kept_views(moved=moved)]
-        editor.commit(tx, views, lambda result: _judge(result, case, left))
+        remains: list[Finding] = []
+
+        def judge(result: CheckResult) -> None:
+            _judge(result, case, left)
+            remains.extend(_without_remedy(result, left))
+
+        editor.commit(tx, views, judge)
         return Outcome(
             summary=f"Repairs {len(chosen)} finding(s)"
             + (f"; {len(left)} left for you to decide." if left else "."),
             steps=tuple(f"{remedy.finding.what} {option.title}." for remedy, option in chosen),
-            warnings=tuple(f"Not repaired: {remedy.finding.what}" for remedy in left),
+            warnings=(
+                *(f"Not repaired: {remedy.finding.what}" for remedy in left),
+                *(f"There is no remedy yet for this: {finding.what}" for finding in remains),
+            ),
             loses=" ".join(option.loses for _, option in chosen if option.loses),
             changed=changes,
-            facts=_facts(case, chosen, left),
+            facts=_facts(case, chosen, left, remains),
         )
+
+
+def _without_remedy(result: CheckResult, left: list[Remedy]) -> list[Finding]:
+    """What a check of the result finds, beside what was left for a choice."""
+    open_ = {remedy.finding.kind for remedy in left}
+    return [
+        finding
+        for finding in result.findings
+        if finding.severity >= Severity.CORRUPTION and finding.kind not in open_
+    ]
 
 
 def _treated(remedy: Remedy, chosen: list[tuple[Remedy, Option]]) -> bool:
@@ -168,10 +190,16 @@ def _count(result: CheckResult, kind: FindingKind) -> int:
     return sum(finding.count for finding in result.findings if finding.kind is kind)
 
 
-def _facts(case: Case, chosen: list[tuple[Remedy, Option]], left: list[Remedy]) -> dict[str, Any]:
+def _facts(
+    case: Case,
+    chosen: list[tuple[Remedy, Option]],
+    left: list[Remedy],
+    remains: list[Finding] | None = None,
+) -> dict[str, Any]:
     return {
         "errors-before": case.checked.corruptions + case.checked.extra_corruptions,
         "leaks-before": case.checked.leaks + case.checked.extra_leaks,
         "applied": [{"id": remedy.id, "option": option.key} for remedy, option in chosen],
         "left": [remedy.to_json() for remedy in left],
+        "remains": [{"code": finding.code, "what": finding.what} for finding in remains or ()],
     }
