@@ -79,8 +79,8 @@ def count_tree(ledger: Ledger, image: Image, geometry: Geometry, l1: U64, change
     (The clusters of the L1 table itself are counted by who places it.)
     """
     tables = table_clusters(l1, geometry)
-    offsets = l1 & OFFSETS
-    ledger.add(_touched(offsets[offsets != 0], geometry), change)
+    named = l1[(l1 & OFFSETS) != 0] & OFFSETS
+    ledger.add(_touched(named, geometry), change)
     # A table may be named twice by one L1 table, and then counts twice.
     offsets = np.sort(tables) << geometry.cluster_bits
     for batch in l2_tables(image.storage, geometry, offsets):
