@@ -17,9 +17,7 @@ class Keyed(str):
 
 LOCKED = Keyed("Press {edit.unlock} to allow changes.")
 UNFINISHED = Keyed("An unfinished change waits; {edit.recover} completes it first.")
-NO_IMAGE = Keyed(
-    "Only qcow2 images can be changed; {repair.start} looks whether this was one."
-)
+NO_IMAGE = Keyed("Only qcow2 images can be changed; {repair.start} looks whether this was one.")
 NOT_FOLLOWED = Keyed("The backing file is not open: {chain.follow} allows that.")
 PLANNED = Keyed("Changes are planned: {edit.apply} applies them, {edit.drop} drops the last one.")
 
