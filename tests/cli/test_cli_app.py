@@ -26,17 +26,17 @@ def run_app(monkeypatch: pytest.MonkeyPatch) -> mock.Mock:
 
 def test_a_file_is_opened_in_the_app(run_app: mock.Mock, small: Path) -> None:
     assert qcowtui(small).code == 3
-    run_app.assert_called_once_with(str(small), ascii=False, color=None)
+    run_app.assert_called_once_with(str(small), ascii=False, color=None, writable=False)
 
 
 def test_looks_can_be_chosen(run_app: mock.Mock, small: Path) -> None:
     qcowtui("--ascii", "--color=16", small)
-    run_app.assert_called_once_with(str(small), ascii=True, color="16")
+    run_app.assert_called_once_with(str(small), ascii=True, color="16", writable=False)
 
 
 def test_without_a_file_the_app_lets_one_be_chosen(run_app: mock.Mock) -> None:
     assert qcowtui().code == 3
-    run_app.assert_called_once_with(None, ascii=False, color=None)
+    run_app.assert_called_once_with(None, ascii=False, color=None, writable=False)
 
 
 def test_plain_prints_the_overview_all_the_same(run_app: mock.Mock, small: Path) -> None:
