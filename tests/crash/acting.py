@@ -91,7 +91,7 @@ class Acted:
 
     def states(self, *, few: bool = False, seed: int = 1) -> Iterator[State]:
         """The files that a crash can leave, any sector of what was under way being there or not."""
-        most = 60 if self.variant.large else 400
+        most = 32 if self.variant.large else 400
         number = most // 12 if self.variant.large else most // 4
         if few:
             most, number = 20, 5

@@ -17,6 +17,8 @@ from typing import NamedTuple
 OFFSET = 0x00FFFFFFFFFFFE00
 COPIED = 1 << 63
 COMPRESSED = 1 << 62
+#: (number, word, subcluster bitmap) of the entries that say anything.
+Entries = tuple[tuple[int, int, int], ...]
 NOTHING_BELOW: Mapping[bytes, bytes] = {}
 
 
@@ -161,11 +163,15 @@ class TinyImage:
         if at != end:
             raise Broken("the bitmap directory has another length")
 
-    def _tables(self, l1: tuple[int, ...]) -> Iterator[tuple[int, int, tuple[int, ...]]]:
-        """(L1 index, L1 entry, the words of its L2 table)."""
+    def _tables(self, l1: tuple[int, ...]) -> Iterator[tuple[int, int, Entries]]:
+        """(L1 index, L1 entry, what its L2 table says)."""
         for index, entry in enumerate(l1):
-            if entry & OFFSET:
-                yield index, entry, self._words(entry & OFFSET, self.cluster // 8, "L2 table")
+            at = entry & OFFSET
+            if at:
+                table = self.file[at : at + self.cluster]
+                if at % 8 or len(table) < self.cluster:
+                    raise Broken("an L2 table lies outside of the file")
+                yield index, entry, _entries(table, self.extended)
 
     def _packed(self, word: int) -> tuple[int, int]:
         """(offset, bytes) of a compressed entry."""
@@ -234,13 +240,12 @@ class TinyImage:
                     claim(word & OFFSET, self.cluster, "bitmap data")
 
     def _claim_trees(self, claim, errors: list[str]) -> None:  # type: ignore[no-untyped-def]
-        step = 2 if self.extended else 1
         for l1 in (self.l1, *(self._words(s[3], s[4], "snapshot L1") for s in self.snapshots)):
-            for _, entry, words in self._tables(l1):
+            for _, entry, entries in self._tables(l1):
                 if (entry & OFFSET) % self.cluster:
                     errors.append(f"L2 table at {entry & OFFSET:#x} is not aligned")
                 claim(entry & OFFSET, self.cluster, "an L2 table")
-                for word in words[::step]:
+                for _, word, _ in entries:
                     if word & COMPRESSED:
                         if word & COPIED:
                             errors.append("COPIED on a compressed cluster")
@@ -261,33 +266,14 @@ class TinyImage:
                 errors.append(f"refcount block at {block:#x} is misplaced")
                 continue
             data = self.file[block : block + self.cluster]
-            if not any(data):
-                continue
-            base = index * per
-            if self.order >= 3:
-                width = 1 << self.order >> 3
-                values = (
-                    int.from_bytes(data[at : at + width], "big")
-                    for at in range(0, self.cluster, width)
-                )
-            else:
-                bits = 1 << self.order
-                values = (
-                    byte >> shift & ((1 << bits) - 1)
-                    for byte in data
-                    for shift in range(0, 8, bits)
-                )
-            for number, value in enumerate(values):
-                if value:
-                    found[base + number] = value
+            found.update((index * per + at, value) for at, value in _counts(data, self.order))
         return found
 
     def _check_copied(self, counts: dict[int, int], errors: list[str]) -> None:
-        step = 2 if self.extended else 1
-        for _, entry, words in self._tables(self.l1):
+        for _, entry, entries in self._tables(self.l1):
             if bool(entry & COPIED) != (counts.get((entry & OFFSET) >> self.bits, 0) == 1):
                 errors.append(f"COPIED of L1 entry {entry:#x}")
-            for word in words[::step]:
+            for _, word, _ in entries:
                 if word & COMPRESSED or not word & OFFSET or self.external:
                     continue
                 if bool(word & COPIED) != (counts.get((word & OFFSET) >> self.bits, 0) == 1):
@@ -356,12 +342,8 @@ class TinyImage:
     def _clusters(self, l1: tuple[int, ...], size: int) -> Iterator[tuple[int, bytes]]:
         """(guest offset, content) of every guest cluster that the tables say something about."""
         per = self.cluster // (16 if self.extended else 8)
-        for index, _, words in self._tables(l1):
-            for number in range(per):
-                word = words[2 * number] if self.extended else words[number]
-                bitmap = words[2 * number + 1] if self.extended else 0
-                if not word and not bitmap:
-                    continue
+        for index, _, entries in self._tables(l1):
+            for number, word, bitmap in entries:
                 at = (index * per + number) << self.bits
                 yield at, self._cluster(word, bitmap, self._below(at, size) if at < size else b"")
 
@@ -394,6 +376,32 @@ class TinyImage:
 
     def _unpack(self, at: int, length: int) -> bytes:
         return _unpacked(self.file[at : at + length], self.cluster, self.zstd)
+
+
+# Crash states differ in few places, so that most tables of one were in the last one as well.
+
+
+@lru_cache(maxsize=1 << 12)
+def _entries(table: bytes, extended: bool) -> Entries:
+    words = struct.unpack(f">{len(table) // 8}Q", table)
+    if not extended:
+        return tuple((number, word, 0) for number, word in enumerate(words) if word)
+    pairs = zip(words[::2], words[1::2], strict=True)
+    return tuple((n, word, bits) for n, (word, bits) in enumerate(pairs) if word or bits)
+
+
+@lru_cache(maxsize=1 << 12)
+def _counts(block: bytes, order: int) -> tuple[tuple[int, int], ...]:
+    """(place, count) of every count that is not 0."""
+    if order >= 3:
+        width = 1 << order >> 3
+        values = [int.from_bytes(block[at : at + width]) for at in range(0, len(block), width)]
+    else:
+        bits = 1 << order
+        values = [
+            byte >> shift & ((1 << bits) - 1) for byte in block for shift in range(0, 8, bits)
+        ]
+    return tuple((place, value) for place, value in enumerate(values) if value)
 
 
 @lru_cache(maxsize=1 << 14)

@@ -135,7 +135,7 @@ VARIANTS: tuple[Variant, ...] = (
     ),
     Variant(
         "64k",
-        lambda: build(16, clusters=70, snapshots=1, compressed=False, holes=False),
+        lambda: build(16, clusters=40, snapshots=1, compressed=False, holes=False),
         large=True,
     ),
     Variant("luks", _encrypted, large=True),
