@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from ..errors import StorageError
-from .base import Storage, WritableBuffer
+from .base import Storage
+from .view import StorageView
 
 _SECTOR = 512
 #: As a table entry this is a pointer that no reader takes for one, whatever the table.
 _POISON = b"\xff" * _SECTOR
 
 
-class SalvagingStorage(Storage):
+class SalvagingStorage(StorageView):
     """``base``, where sectors of tables that cannot be read come as 0xff instead of an error.
 
     Tables are what :meth:`read_pieces` reads, and :meth:`read` within ``tables`` ((offset, length)
@@ -21,14 +22,9 @@ class SalvagingStorage(Storage):
     """
 
     def __init__(self, base: Storage, tables: Sequence[tuple[int, int]] = ()) -> None:
-        self.name = base.name
-        self.path = base.path
+        super().__init__(base)
         self.bad: set[int] = set()
-        self._base = base
         self._tables = tuple(tables)
-
-    def size(self) -> int:
-        return self._base.size()
 
     def read(self, offset: int, length: int) -> bytes:
         try:
@@ -40,9 +36,6 @@ class SalvagingStorage(Storage):
             buffer = bytearray(max(0, min(length, self.size() - offset)))
             self._salvage(offset, memoryview(buffer))
             return bytes(buffer)
-
-    def read_into(self, offset: int, buffer: WritableBuffer) -> int:
-        return self._base.read_into(offset, buffer)
 
     def read_pieces(self, offsets: Sequence[int], piece: int, buffer: memoryview) -> None:
         try:
@@ -56,23 +49,6 @@ class SalvagingStorage(Storage):
                 self._base.read_pieces([offset], piece, part)
             except StorageError:
                 self._salvage(offset, part)
-
-    def extents(
-        self, offset: int = 0, length: int | None = None
-    ) -> Iterator[tuple[int, int, bool]]:
-        return self._base.extents(offset, length)
-
-    def allocated_bytes(self) -> int | None:
-        return self._base.allocated_bytes()
-
-    def identity(self) -> tuple[int, int] | None:
-        return self._base.identity()
-
-    def modified(self) -> tuple[int, int]:
-        return self._base.modified()
-
-    def close(self) -> None:
-        """The base stays its owner's."""
 
     def _salvage(self, offset: int, buffer: memoryview) -> None:
         """Sector by sector; what lies beyond the end of the file becomes zeros."""

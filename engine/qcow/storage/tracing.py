@@ -2,51 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from .base import Storage, WritableBuffer
+from .view import StorageView
 
 
-class TracingStorage(Storage):
+class TracingStorage(StorageView):
     """``base``, noting every read as (offset, bytes) in ``reads``; threads may share it.
 
     Closing it closes nothing.
     """
 
     def __init__(self, base: Storage) -> None:
-        self.name = base.name
-        self.path = base.path
+        super().__init__(base)
         self.reads: list[tuple[int, int]] = []
-        self._base = base
-
-    def size(self) -> int:
-        return self._base.size()
 
     def read(self, offset: int, length: int) -> bytes:
         self.reads.append((offset, length))
-        return self._base.read(offset, length)
+        return super().read(offset, length)
 
     def read_into(self, offset: int, buffer: WritableBuffer) -> int:
         self.reads.append((offset, len(buffer)))
-        return self._base.read_into(offset, buffer)
+        return super().read_into(offset, buffer)
 
     def read_pieces(self, offsets: Sequence[int], piece: int, buffer: memoryview) -> None:
         self.reads += [(offset, piece) for offset in offsets]
-        self._base.read_pieces(offsets, piece, buffer)
-
-    def extents(
-        self, offset: int = 0, length: int | None = None
-    ) -> Iterator[tuple[int, int, bool]]:
-        return self._base.extents(offset, length)
-
-    def allocated_bytes(self) -> int | None:
-        return self._base.allocated_bytes()
-
-    def identity(self) -> tuple[int, int] | None:
-        return self._base.identity()
-
-    def modified(self) -> tuple[int, int]:
-        return self._base.modified()
-
-    def close(self) -> None:
-        """The base stays its owner's."""
+        super().read_pieces(offsets, piece, buffer)
