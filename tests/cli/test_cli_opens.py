@@ -27,7 +27,7 @@ FOLLOWING = [
     ("info", "--backing-chain"),
     ("map",),
     ("map", "--output=json"),
-    ("read", "--output=hex"),
+    ("read", "--output=hex", "--length=1M"),
     ("measure", "-O", "qcow2"),
     ("chain",),
 ]
