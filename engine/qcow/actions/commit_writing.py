@@ -15,12 +15,13 @@ from ..storage.base import WritableStorage
 from ..storage.local import LocalFile
 from ..storage.overlay import OverlayStorage
 from ..text import safe
+from .commit_compare import require_same
 from .commit_runs import Run, read_run, runs_above
 
 #: Guest bytes written to a qcow2 base before a switch makes them last: what a kill can cost.
 BATCH = 1 << 30
 #: Bytes written to a raw base at a time.
-_STEP = 4 << 20
+_STEP = 1 << 20
 
 
 class Written(NamedTuple):
@@ -37,10 +38,12 @@ class Written(NamedTuple):
     no_undo: str
 
 
-def write_to_qcow2(editor: Editor, base: Editor, depth: int) -> Written:
+def write_to_qcow2(editor: Editor, base: Editor, depth: int, *, compare: bool) -> Written:
     """In batches, each a complete base with one switch; ``base`` grows first when it is too small.
 
-    Raises as its transactions do; the batches before are done then.
+    With ``compare`` each batch is read from the durable base and compared with the image; later
+    batches provably leave it alone.  Raises as its transactions do, VerificationError; the batches
+    before are done then.
     """
     data = zeros = data_file = 0
     overwrote = False
@@ -50,6 +53,7 @@ def write_to_qcow2(editor: Editor, base: Editor, depth: int) -> Written:
         while at is not None:
             tx = base.begin()
             writer = GuestWriter(base, tx)
+            start = at
             at, more, less = _write_batch(editor, writer, depth, at)
             data, zeros = data + more, zeros + less
             mark_dirty(tx, writer.changed())
@@ -59,6 +63,10 @@ def write_to_qcow2(editor: Editor, base: Editor, depth: int) -> Written:
             data_file += writer.data_written
             overwrote |= writer.overwrote or writer.releases
             editor.refresh()
+            if compare:
+                end = editor.image.virtual_size
+                require_same(editor, depth, start, end if at is None else at)
+            tx.guard.let_go()
     except BaseException as error:
         base.abandon(error)
         raise
@@ -108,8 +116,11 @@ def _write_batch(
     return None, data, zeros
 
 
-def write_to_raw(editor: Editor, file: WritableStorage, depth: int) -> Written:
-    """In place, in steps, and durable on return.  Raises EditRefused, StorageError."""
+def write_to_raw(editor: Editor, file: WritableStorage, depth: int, *, compare: bool) -> Written:
+    """In place, in steps, and durable on return; ``compare`` as for :func:`write_to_qcow2`.
+
+    Raises EditRefused, StorageError, VerificationError.
+    """
     chain = editor.chain()
     size = editor.image.virtual_size
     layer = chain.at_layer(depth)
@@ -122,24 +133,48 @@ def write_to_raw(editor: Editor, file: WritableStorage, depth: int) -> Written:
             )
         file.truncate(size)
         editor.refresh()
-        chain = editor.chain()
     data = zeros = 0
-    for run in runs_above(chain, depth, 0):
+    at: int | None = 0
+    while at is not None:
+        start = at
+        at, more, less = _write_raw_batch(editor, file, depth, at)
+        data, zeros = data + more, zeros + less
+        file.flush()
+        editor.refresh()
+        end = size if at is None else at
+        if compare:
+            require_same(editor, depth, start, end)
+        file.done_with(start, end - start)
+    why = "The raw base is changed in place: what it held before cannot be brought back."
+    return Written(data, zeros, data, 0, None, why if data or zeros else "")
+
+
+def _write_raw_batch(
+    editor: Editor, file: WritableStorage, depth: int, at: int
+) -> tuple[int | None, int, int]:
+    """As :func:`_write_batch`."""
+    chain = editor.chain()
+    size = editor.image.virtual_size
+    data = zeros = 0
+    buffer = memoryview(bytearray(_STEP))
+    for run in runs_above(chain, depth, at):
+        if data >= BATCH:
+            return run.start, data, zeros
         if run.extent is None:
             file.punch(run.start, run.length)
             zeros += run.length
             continue
         for start in range(run.start, run.start + run.length, _STEP):
+            if data >= BATCH:
+                return start, data, zeros
             length = min(_STEP, run.start + run.length - start)
             editor.step("writing to the base", start, size, "bytes")
             if isinstance(file, OverlayStorage):
                 file.promise(start, length)
             else:
-                buffer = memoryview(bytearray(length))
-                read_run(chain, run, start, buffer)
-                file.write(start, buffer)
+                part = buffer[:length]
+                part[:] = bytes(length)
+                read_run(chain, run, start, part)
+                file.write(start, part)
             data += length
-    file.flush()
-    editor.refresh()
-    why = "The raw base is changed in place: what it held before cannot be brought back."
-    return Written(data, zeros, data, 0, None, why if data or zeros else "")
+    return None, data, zeros

@@ -15,6 +15,11 @@ from ..storage.base import ReadableBuffer, Storage, WritableBuffer, WritableStor
 from ..storage.overlay import OverlayStorage
 from .ledger import HELD, LIVE, Ledger
 
+#: Bytes written side by side that are looked after: what is less finds its own way to the disk.
+_LONG = 256 << 10
+#: Bytes of which the disk is told at a time.
+_AHEAD = 16 << 20
+
 
 class WriteGuard(WritableStorage):
     """``storage`` with writes allowed only to clusters that ``ledger`` marks neither LIVE nor HELD.
@@ -31,16 +36,33 @@ class WriteGuard(WritableStorage):
         self.path = storage.path
         #: Bytes written so far.
         self.written = 0
+        #: (start, end) of long stretches of bytes written, in the order of writing.
+        self._long: list[tuple[int, int]] = []
+        self._begun = 0  # where the last one is not on its way to the disk yet
 
     def write(self, offset: int, data: ReadableBuffer) -> None:
         self._allow(offset, len(data))
         self._storage.write(offset, data)
         self.written += len(data)
+        self._note(offset, len(data))
 
     def copy(self, source: Storage, source_offset: int, offset: int, length: int) -> None:
         self._allow(offset, length)
         self._storage.copy(source, source_offset, offset, length)
         self.written += length
+        self._note(offset, length)
+
+    def done_with(self, offset: int, length: int) -> None:
+        self._storage.done_with(offset, length)
+
+    def let_go(self) -> None:
+        """Give up the memory of all that was written in long stretches.
+
+        For when all of it is durable and was compared: then nothing reads it soon.
+        """
+        for start, end in self._long:
+            self._storage.done_with(start, end - start)
+        self._long.clear()
 
     def promise(self, offset: int, length: int) -> None:
         """In a dry run: count the range as written, without its content."""
@@ -65,6 +87,20 @@ class WriteGuard(WritableStorage):
 
     def flush(self) -> None:
         self._storage.flush()
+
+    def _note(self, offset: int, length: int) -> None:
+        """Let the disk begin with long stretches at once, so that the flush is soon over."""
+        if self._long and self._long[-1][1] == offset:
+            self._long[-1] = self._long[-1][0], offset + length
+        elif length >= _LONG:
+            self._long.append((offset, offset + length))
+            self._begun = offset
+        else:
+            return
+        end = offset + length
+        if end - self._begun >= _AHEAD:
+            self._storage.done_with(self._begun, end - self._begun)
+            self._begun = end
 
     def _allow(self, offset: int, length: int) -> None:
         if length <= 0:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..disk import ExtentKind
 from ..errors import EditRefused, UsageError
@@ -21,17 +20,12 @@ from .counting import COMPRESSED
 from .entries import Mapping, allocated, data_entries, discarded_entries, zero_entries
 from .identity_file import IdentityFile
 from .old_content import OldContent
+from .placing import Fill, Placer
 
 if TYPE_CHECKING:
     from .editor import Editor
     from .transaction import Transaction
 
-#: ``fill(offset, buffer)``: put the guest bytes from ``offset`` into ``buffer``, which holds zeros.
-#: It is called with ascending offsets.  ``Chain.read_into`` is one.
-Fill = Callable[[int, memoryview], object]
-
-#: Bytes of guest data in memory at a time (at least one cluster).
-_CHUNK = 4 << 20
 #: L2 entries changed together where no data moves.
 _ENTRIES = 1 << 16
 _NOTHING = ExtentKind.UNALLOCATED
@@ -63,8 +57,8 @@ class GuestWriter:
         self.size = tx.image.virtual_size if size is None else size
         self.old = OldContent(editor)
         self.touched: list[tuple[int, int]] = []
-        self._buffer = np.zeros(0, dtype=np.uint8)
         self._external = IdentityFile(editor, self.size) if tx.image.header.has_data_file else None
+        self._placer = Placer(editor, tx, self._external, self.size)
 
     # ---- what a caller does
 
@@ -200,38 +194,10 @@ class GuestWriter:
     # ---- writing
 
     def _write_whole(self, first: int, clusters: int, fill: Fill, detect: bool) -> None:
-        step = max(1, _CHUNK >> self._bits)
-        for at in range(first, first + clusters, step):
-            count = min(step, first + clusters - at)
-            self._editor.step(
-                "writing data", (at - first) << self._bits, clusters << self._bits, "bytes"
-            )
-            data = None
-            if detect or not self._editor.dry:
-                data = self._zeroed(count << self._bits)
-                fill(at << self._bits, data[: self.size - (at << self._bits)])
-            empty: NDArray[np.bool_] = np.zeros(count, dtype=np.bool_)
-            if detect and data is not None and self._can_say_zero():
-                rows = np.frombuffer(data, dtype=np.uint8).view(np.uint64)
-                empty = rows.reshape(count, -1).max(axis=1) == 0
-            edges = np.flatnonzero(np.diff(empty)) + 1
-            for low, high in zip([0, *edges.tolist()], [*edges.tolist(), count], strict=True):
-                part = None if data is None else data[low << self._bits : high << self._bits]
-                if empty[low]:
-                    self._map_zero(at + low, high - low)
-                else:
-                    self._store(at + low, high - low, part)
-
-    def _zeroed(self, length: int) -> memoryview:
-        """A buffer of zeros, always the same one: new memory costs more than what is put there."""
-        if len(self._buffer) < length:
-            self._buffer = np.zeros(length, dtype=np.uint8)
-        part = self._buffer[:length]
-        part.fill(0)
-        return part.data
-
-    def _can_say_zero(self) -> bool:
-        return self._geometry.version >= 3 or not self.old.has_backing
+        if detect and (self._geometry.version >= 3 or not self.old.has_backing):
+            self._placer.write_sparse(first, clusters, fill, self._map_zero)
+        else:
+            self._placer.write(first, clusters, fill)
 
     def _map_zero(self, first: int, clusters: int) -> None:
         """Whole clusters that shall read as zeros; what does so without an entry has none."""
@@ -241,30 +207,6 @@ class GuestWriter:
             self._zero_whole(first, clusters, False)
         else:
             self._discard_whole(first, clusters, False)
-
-    def _store(self, first: int, clusters: int, data: memoryview | None) -> None:
-        """Put whole clusters into free places and map them; None for data in a dry run."""
-        if self._external is not None:
-            self._external.note_overwriting(self._tables.get(first, clusters)[0])
-            self._external.write(first << self._bits, clusters << self._bits, data)
-            hosts = np.arange(first, first + clusters, dtype=np.int64) << self._bits
-        else:
-            places = self._tx.ledger.allocate(clusters)
-            self._put(places, data)
-            hosts = places << self._bits
-        self._tables.set(
-            first, *data_entries(hosts, self._geometry, external=self._external is not None)
-        )
-
-    def _put(self, places: I64, data: memoryview | None) -> None:
-        """Write one cluster of ``data`` to each of ``places``, neighbours in one call."""
-        breaks = (np.flatnonzero(np.diff(places) != 1) + 1).tolist()
-        for low, high in zip([0, *breaks], [*breaks, len(places)], strict=True):
-            at, length = int(places[low]) << self._bits, (high - low) << self._bits
-            if data is None:
-                self._tx.guard.promise(at, length)
-            else:
-                self._tx.guard.write(at, data[low << self._bits : high << self._bits])
 
     def _write_part(self, cluster: int, low: int, high: int, fill: Fill) -> None:
         """Write bytes [low, high) of a guest cluster and keep the others."""

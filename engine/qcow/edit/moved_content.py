@@ -16,7 +16,7 @@ from ..layout.constants import OFLAG_ZERO, SUBCLUSTERS
 from ..layout.tables import I64, OFFSETS, U64, compressed_fields
 from ..storage.base import Storage
 from .counting import COMPRESSED, COPIED
-from .zero_content import hold_zeros
+from .zero_content import hold_zeros, zero_rows
 
 #: Bytes read at a time from each of the two images.
 _WINDOW = 1 << 20
@@ -203,7 +203,7 @@ class MovedContent:
             part = asked[at : at + step]
             self._read(self._before, part, buffer)
             words = buffer[: len(part) * self._size].view(np.uint64)
-            found.append(part[~words.reshape(len(part), -1).any(axis=1)])
+            found.append(part[zero_rows(words.reshape(len(part), -1))])
         self._zeros = np.sort(np.concatenate(found))
         zero: Bools = np.isin(clusters, self._zeros)
         return zero

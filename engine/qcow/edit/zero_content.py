@@ -12,6 +12,15 @@ from ..storage.base import Storage
 _WINDOW = 1 << 20
 
 
+def zero_rows(words: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which rows of ``words`` (uint64[n, m], m > 0) are all 0; quick where few begin with 0."""
+    found: NDArray[np.bool_] = words[:, 0] == 0
+    suspects = np.flatnonzero(found)
+    if len(suspects):
+        found[suspects] = ~words[suspects].any(axis=1)
+    return found
+
+
 def hold_zeros(storage: Storage, clusters: I64, cluster_bits: int) -> NDArray[np.bool_]:
     """For each of ``clusters`` (int64[n], any order, repeats allowed) whether all of it is 0."""
     ordered = np.unique(clusters)
@@ -25,7 +34,7 @@ def hold_zeros(storage: Storage, clusters: I64, cluster_bits: int) -> NDArray[np
         offsets: list[int] = (part << cluster_bits).tolist()
         storage.read_pieces(offsets, size, buffer.data)
         words = buffer[: len(part) * size].view(np.uint64)
-        holding.append(part[words.reshape(len(part), -1).any(axis=1)])
+        holding.append(part[~zero_rows(words.reshape(len(part), -1))])
     other = np.concatenate(holding) if holding else np.zeros(0, dtype=np.int64)
     zero: NDArray[np.bool_] = ~np.isin(clusters, other)
     return zero

@@ -121,6 +121,13 @@ class WritableStorage(Storage, Protocol):
         Where the host cannot promise that, nothing happens.  Raises NoSpaceError.
         """
 
+    def done_with(self, offset: int, length: int) -> None:
+        """Tell the host that the range is not needed soon: a hint that changes no byte.
+
+        What was written there begins its way to the disk, and what arrived there gives up its
+        memory, which the next bytes then take.  Without it a long copy fills all memory there is.
+        """
+
     def copy(self, source: Storage, source_offset: int, offset: int, length: int) -> None:
         """Write ``length`` bytes of ``source`` here; what lies beyond its end counts as zeros.
 

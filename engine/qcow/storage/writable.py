@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 
 from ..errors import NoSpaceError, StorageError
 from ..text import safe
@@ -107,6 +108,13 @@ class WritableFile(LocalFile, WritableStorage):
                 return
             self._drop_reserve()
             raise self._error(doing, error) from error
+
+    def done_with(self, offset: int, length: int) -> None:
+        if length <= 0 or self._ended is not None:
+            return
+        # A hint: where the system does nothing about it, it costs memory alone.
+        with suppress(OSError):
+            os.posix_fadvise(self._fd, offset, length, os.POSIX_FADV_DONTNEED)
 
     def copy(self, source: Storage, source_offset: int, offset: int, length: int) -> None:
         """As the protocol has it; where the source has holes, the copy has them if it can.
