@@ -78,7 +78,7 @@ HARMS = (
     harm("header is zeroed", "v3-512"),
 )
 #: A little below what there is: states judged, confirmed by QEMU, after a second crash.
-JUDGED, CONFIRMED, DOUBLED = 900, 70, 140
+JUDGED, CONFIRMED, DOUBLED = 900, 60, 140
 
 
 @pytest.fixture(autouse=True)
