@@ -46,8 +46,9 @@ _HEADER_LENGTH = 112
 class Proposal:
     """A header that fits.  ``size`` is the virtual size if the image says it anywhere, else None.
 
-    ``least``, ``most``: bytes of guest disk that are mapped, and that the L1 table could map with
-    the room it has.  ``errors``, ``leaks``: of a check with it.  ``evidence``: sentences.
+    ``least``, ``most``: bytes of the smallest disk that has all clusters mapped, and that the L1
+    table could map with the room it has.  ``errors``, ``leaks``: of a check with it.
+    ``evidence``: sentences.
     """
 
     header: Header
@@ -291,7 +292,7 @@ class _Search:
             if plain is not None and zstd is not None and zstd[0] < plain[0]:
                 cluster, (errors, leaks, _, image) = other, zstd
                 why = [*why, "Compressed clusters unpack as zstd."]
-        least = self._mapped(image, geometry)
+        least = self._least(image, geometry)
         size = max(said) if said and max(said) >= least else None
         if snapshots:
             why = [*why, f"The snapshot table lists {len(snapshots)} snapshot(s)."]
@@ -323,10 +324,11 @@ class _Search:
         errors = result.corruptions + result.extra_corruptions + result.check_errors
         return errors, result.leaks + result.extra_leaks, result.compressed_clusters, image
 
-    def _mapped(self, image: Image, geometry: Geometry) -> int:
-        """Guest bytes up to the end of the last cluster mapped, as whole clusters."""
+    def _least(self, image: Image, geometry: Geometry) -> int:
+        """Bytes of the smallest disk, which ends in the first sector of the last cluster mapped."""
         vm_state = any(snapshot.vm_state_size for snapshot in image.snapshots)
-        return mapped_end(image, vm_state) << geometry.cluster_bits
+        mapped = mapped_end(image, vm_state)
+        return ((mapped - 1) << geometry.cluster_bits) + SECTOR if mapped else 0
 
     def _extensions(self, header: Header) -> tuple[tuple[int, bytes], ...]:
         """The encryption header extension, when a LUKS header lies at the start of a cluster."""

@@ -68,7 +68,12 @@ def test_story_s6(tmp_path: Path) -> None:
     best = found.proposals[0]
     assert (best.header.cluster_bits, best.header.refcount_order) == (16, 4)
     assert best.header.l1_table_offset == 0x30000
-    assert (best.size, best.least, best.errors, best.leaks) == (None, 640 << 20, 0, 0)
+    assert (best.size, best.least, best.errors, best.leaks) == (
+        None,
+        (640 << 20) - (64 << 10) + 512,
+        0,
+        0,
+    )
     with pytest.raises(UsageError, match="size=SIZE"):
         mending_for(found, {})
     with pytest.raises(UsageError, match="not possible"):
@@ -102,6 +107,25 @@ def test_every_geometry(tmp_path: Path, options: str) -> None:
     wanted = contents(image)
     lose(image)
     assert_rebuilt(image, wanted, "64M")
+
+
+@pytest.mark.parametrize("size", ["5243392", "5308416", "5308928"])
+def test_a_disk_may_end_within_a_cluster(tmp_path: Path, size: str) -> None:
+    """Its last cluster is mapped: one sector of it belongs to the disk, or more."""
+    image = make(tmp_path / "image.qcow2", size, f"write -P 1 0 {size}")
+    wanted = contents(image)
+    lose(image)
+    (best, *_) = scanned(image).proposals
+    assert best.least <= int(size) <= best.most
+    assert_rebuilt(image, wanted, size)
+
+
+def test_no_disk_ends_before_what_is_mapped(tmp_path: Path) -> None:
+    image = make(tmp_path / "image.qcow2", "1M", "write -P 1 0 1M")
+    lose(image)
+    assert scanned(image).proposals[0].least == (1 << 20) - (64 << 10) + 512
+    with pytest.raises(UsageError, match="not possible"):
+        mending_for(scanned(image), {"size": str((1 << 20) - (64 << 10))})
 
 
 @pytest.mark.parametrize("kind", ["zlib", "zstd"])
