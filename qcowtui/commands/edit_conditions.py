@@ -5,7 +5,14 @@ from __future__ import annotations
 from qcow.chain.layer import LayerStatus
 from qcow.findings import Severity
 
-from ..views.changes.obstacles import NOT_FOLLOWED, PLANNED, obstacle, shut, unlock_obstacle
+from ..views.changes.obstacles import (
+    NOT_FOLLOWED,
+    PLANNED,
+    UNFINISHED,
+    obstacle,
+    shut,
+    unlock_obstacle,
+)
 from ..views.session import Part, Session
 from .conditions import needs_backing, needs_image, needs_snapshots, needs_tables
 
@@ -67,7 +74,10 @@ def can_repair(session: Session | None) -> str | None:
         if session.check is None:
             return "Nothing is known to be damaged so far; the check has not ended."
         return "No damage was found: there is nothing to repair."
-    return shut(session) or (PLANNED if session.staged else None)
+    if session.staged:
+        return PLANNED
+    # Finding out what could be done writes nothing; changes have to be allowed only for the plan.
+    return unlock_obstacle(session) or (UNFINISHED if session.journal is not None else None)
 
 
 def can_undo(session: Session | None) -> str | None:

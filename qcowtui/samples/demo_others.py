@@ -46,20 +46,20 @@ def compressed() -> ImageBuilder:
 
 def leaking() -> BuiltImage:
     """A mail server whose host crashed: an L2 table went missing, and clusters were never freed."""
-    builder = ImageBuilder(virtual_size=GIB, cluster_bits=14)
+    builder = ImageBuilder(virtual_size=3 * GIB // 2)
     guest = Guest(builder)
     guest.partition_table("mail.example.org")
     guest.write("superblock", 128 * MIB, 1)
-    guest.write("mail", 160 * MIB, 70)
-    guest.write("mail", 321 * MIB, 40)
+    guest.write("mail", 160 * MIB, 40)
+    guest.write("mail", 321 * MIB, 24)
     builder.snapshot("monthly", date=stamp(1, 2, 30))
-    guest.write("mail", 170 * MIB, 24)
+    guest.write("mail", 161 * MIB, 12)
     builder.skip(9)
-    guest.write("mail", 481 * MIB, 20)
+    guest.write("mail", 640 * MIB, 20)
     image = builder.build()
     at = next(cluster for cluster in range(image.nb_clusters) if not image.refcount(cluster))
     leak_clusters(image, 6, at)
-    lose_l1_entry(image, 480 // 32)
+    lose_l1_entry(image, 1)  # the second third of the disk
     leak_clusters(image, 5)
     return image
 

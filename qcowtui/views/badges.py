@@ -91,7 +91,7 @@ def _health(session: Session, image: Image) -> list[Badge]:
             Badge("DAMAGED", Tone.BAD, f"QEMU would not open this image. {image.refused.what}")
         )
     check = session.check
-    known = None if check is None else health(check)
+    known = None if check is None else health(check, session.triage)
     if known is not None and known.corrupt:
         found.append(
             Badge(
@@ -115,6 +115,15 @@ def _health(session: Session, image: Image) -> list[Badge]:
                 Tone.NOTE,
                 "Not cleanly shut down: refcounts were postponed (lazy refcounts). QEMU rebuilds "
                 "them when it next opens the image for writing; no data is lost.",
+            )
+        )
+    if known is not None and known.lost:
+        found.append(
+            Badge(
+                f"LOST DATA {count(known.lost)}",
+                Tone.BAD,
+                f"{plural(known.lost, 'leaked cluster')} by their looks guest data that nothing "
+                "leads to any more. A repair can bring it back; reclaiming leaks destroys it.",
             )
         )
     if known is not None and known.leaks:

@@ -86,8 +86,8 @@ class Breakdown:
 
     @property
     def reclaimable(self) -> int:
-        """Bytes of the file that hold nothing; leaked ones only after they were looked at."""
-        return self.free_inside + self.leaked + self.beyond_end
+        """Bytes of the file that certainly hold nothing; leaked ones may be lost guest data."""
+        return self.free_inside + self.beyond_end
 
 
 def breakdown(session: Session) -> Breakdown | None:

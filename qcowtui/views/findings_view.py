@@ -178,7 +178,7 @@ def check_words(session: Session) -> tuple[str, str, Tone]:
     if result is None:
         running = session.state_of(Part.CHECK) is PartState.PARTIAL
         return ("CHECKING" if running else "NOT CHECKED"), "", Tone.MUTED
-    known = health(result)
+    known = health(result, session.triage)
     word = "OK"
     if known.corrupt:
         word = "CORRUPT"
@@ -187,7 +187,7 @@ def check_words(session: Session) -> tuple[str, str, Tone]:
     elif known.postponed:
         word = "DIRTY"
     elif known.leaks:
-        word = "LEAKS"
+        word = "LOST DATA" if known.lost else "LEAKS"
     return word, f"{health_words(known)}.", known.tone
 
 

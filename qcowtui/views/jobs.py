@@ -151,6 +151,15 @@ def run_check(session: Session, progress: ProgressCallback, cancel: CancelToken)
         session.check = check(session.qcow2, progress=progress, cancel=cancel)
 
 
+def look_into_leaks(session: Session, progress: ProgressCallback, cancel: CancelToken) -> None:
+    """What the leaked clusters hold that the check found: they may be lost guest data."""
+    image, result = session.qcow2, session.check
+    if image is not None and result is not None and result.leaks + result.extra_leaks:
+        from qcow.inspect.triage import triage  # most images have none
+
+        session.triage = triage(image, progress=progress, cancel=cancel)
+
+
 def follow_chain(session: Session, progress: ProgressCallback, cancel: CancelToken) -> None:
     """The layers that the session's gate lets pass, and how much of the disk each serves."""
     # Beside a running machine nothing is locked: its own block jobs must not meet our lock.

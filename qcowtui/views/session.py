@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from qcow.inspect.owners import OwnerMap
     from qcow.inspect.sharing import Sharing
     from qcow.inspect.space import Space
+    from qcow.inspect.triage import Triage
     from qcow.storage.base import Storage
 
     from .changes.past import Past
@@ -61,6 +62,7 @@ class Part(Enum):
     GUEST_MAP = "guest map"  # guest_map (growing)
     SHARING = "sharing"  # sharing, ancestry, space
     CHECK = "check"
+    LEAKS = "leaked clusters"  # triage
     CHAIN = "chain"  # chain, layers, dependents
     FRAGMENTATION = "fragmentation"
     DIFF = "diff"  # what is drawn of two states, or of planned changes, on the maps
@@ -110,6 +112,7 @@ class Session:
     ancestry: Ancestry | None = None
     space: Space | None = None
     check: CheckResult | None = None
+    triage: Triage | None = None  # what leaked clusters hold, where there are any
     chain: Chain | None = None
     layers: tuple[LayerInfo, ...] = ()
     dependents: DependentSearch | None = None
@@ -288,7 +291,9 @@ class Session:
             self.chain.close()
         self.owners = None
         self.sharing = self.ancestry = self.space = None
-        self.check = self.chain = self.fragmentation = self.difference = self.plan_map = None
+        self.check = self.triage = self.chain = self.fragmentation = self.difference = (
+            self.plan_map
+        ) = None
         self.layers = ()
         self.states.clear()
         self.failures.clear()

@@ -30,7 +30,8 @@ def facts(session: Session) -> tuple[str, ...]:
     if disk is not None and not session.file.is_device:
         found.append(f"{size(disk)} on disk")
     if session.space is not None:
-        reclaimable = session.space.reclaimable.total
+        found_free = session.space.reclaimable
+        reclaimable = found_free.free_inside + found_free.beyond_end
         found.append(f"{size(reclaimable)} reclaimable" if reclaimable else "nothing to reclaim")
     return tuple(found)
 
@@ -92,4 +93,4 @@ def verdict(session: Session) -> str:
         if session.state_of(Part.CHECK) is PartState.FAILED:
             return session.failures.get(Part.CHECK, "")
         return ""
-    return health_words(health(check))
+    return health_words(health(check, session.triage))

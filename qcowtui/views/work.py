@@ -26,6 +26,7 @@ class Job:
 
 HOST_MAP = Job("Reading the map", (Part.HOST_MAP,), "scan_host_map")
 CHECK = Job("Checking", (Part.CHECK,), "run_check")
+LEAKS = Job("Looking into leaked clusters", (Part.LEAKS,), "look_into_leaks")
 SHARING = Job("Comparing snapshots", (Part.SHARING,), "compare_states")
 GUEST_MAP = Job("Mapping the guest disk", (Part.GUEST_MAP,), "scan_guest_map")
 CHAIN = Job("Following the chain", (Part.CHAIN,), "follow_chain")
@@ -41,9 +42,9 @@ def compare(one: str, other: str) -> Job:
 
 
 #: What runs after opening, in this order: the picture first.
-OPENING = (HOST_MAP, CHECK, SHARING, GUEST_MAP, CHAIN, FRAGMENTATION, PAST)
+OPENING = (HOST_MAP, CHECK, LEAKS, SHARING, GUEST_MAP, CHAIN, FRAGMENTATION, PAST)
 #: The same after a change was planned, for the image as it would be.
-PLANNED = (HOST_MAP, DRAW_PLAN, SHARING, CHECK, GUEST_MAP, CHAIN, FRAGMENTATION)
+PLANNED = (HOST_MAP, DRAW_PLAN, SHARING, CHECK, LEAKS, GUEST_MAP, CHAIN, FRAGMENTATION)
 #: The same for an image that another process writes to, again and again: a check of tables that
 #: are being changed would report errors that are none, so it only runs when it is asked for.
 LIVE = (HOST_MAP, SHARING, GUEST_MAP, CHAIN)

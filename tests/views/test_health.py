@@ -13,7 +13,7 @@ from qcowtui.views.health import Health, health, health_words
 from qcowtui.views.picker import candidates, check_quickly, look_at
 from qcowtui.views.session import open_session
 from qcowtui.views.tones import Tone
-from qcowtui.views.work import CHECK, run_job
+from qcowtui.views.work import CHECK, LEAKS, run_job
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +29,29 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (Health(0, 0, 0, False), "No metadata errors found; guest content not verified", Tone.GOOD),
         (
             Health(0, 1, 0, False),
-            "1 leaked cluster: space only, after a look at what is in them",
+            "1 leaked cluster: wasted space, or lost guest data",
             Tone.WARNING,
+        ),
+        (
+            Health(0, 4, 0, False, lost=0, unsure=0),
+            "4 leaked clusters: wasted space, none of it is guest data",
+            Tone.WARNING,
+        ),
+        (
+            Health(0, 4, 0, False, lost=0, unsure=3),
+            "4 leaked clusters: 3 of unknown content, perhaps guest data",
+            Tone.WARNING,
+        ),
+        (
+            Health(0, 4, 0, False, lost=4, unsure=0),
+            "4 leaked clusters: all look like lost guest data, so nothing may reclaim them",
+            Tone.BAD,
+        ),
+        (
+            Health(2, 4, 0, False, lost=3, unsure=1),
+            "2 corruptions and 4 leaked clusters, 3 of them lost guest data by their looks: fix "
+            "before anything writes to this image",
+            Tone.BAD,
         ),
         (
             Health(2, 3, 0, False),
@@ -67,6 +88,16 @@ def test_badges_of_the_demo(demo: Path, image: str, texts: list[str]) -> None:
     session = open_session(str(demo / image))
     run_job(CHECK, session, lambda progress: None, CancelToken())
     assert [badge.text for badge in badges(session)] == texts
+    session.close()
+
+
+def test_leaks_that_are_lost_guest_data_are_told_from_wasted_space(demo: Path) -> None:
+    session = open_session(str(demo / "mail-leaks.qcow2"))
+    for job in (CHECK, LEAKS):
+        run_job(job, session, lambda progress: None, CancelToken())
+    found = badges(session)
+    assert [badge.text for badge in found] == ["LOST DATA 21", "LEAKS 32", "RO"]
+    assert found[0].tone is Tone.BAD
     session.close()
 
 

@@ -34,13 +34,13 @@ class FindingsPane(TonedPane):
     TITLE = "Findings"
     TAB = "Findings"
     FILTERABLE = True
-    PARTS = frozenset({Part.CHECK, Part.CHAIN})
+    PARTS = frozenset({Part.CHECK, Part.LEAKS, Part.CHAIN})
     HELP = (
         "Everything notable about this image, grouped by root cause and worst first, found when "
         "it was opened, by the check of all metadata, and by following its chain. The words are "
-        "those of qemu-img's exit codes: OK, LEAKS (space only), CORRUPT (fix before anything "
-        "writes), INCOMPLETE (something could not be read). What the guest stored is not "
-        "verified by any check of metadata.\n\n"
+        "those of qemu-img's exit codes: OK, LEAKS (space, or LOST DATA when they look like it), "
+        "CORRUPT (fix before anything writes), INCOMPLETE (something could not be read). What the "
+        "guest stored is not verified by any check of metadata.\n\n"
         "For each finding: what it is, which guest data it hits, what follows, what is safe to "
         "do next. {pane.open} shows its first place on the map, {move.left} and {move.right} go "
         "through all of its places, {move.page_up} and {move.page_down} scroll the explanation. "
@@ -84,7 +84,8 @@ class FindingsPane(TonedPane):
     def known(self) -> tuple[object, ...]:
         session = self.session
         failure = session.failures.get(Part.CHECK)
-        return session.check, session.chain, session.state_of(Part.CHECK), failure
+        state = session.state_of(Part.CHECK)
+        return session.check, session.triage, session.chain, state, failure
 
     def filter_changed(self, text: str) -> None:
         self._filter = text

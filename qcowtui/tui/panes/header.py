@@ -245,16 +245,18 @@ def _reclaimable(space: Breakdown) -> Field:
         f"{size(amount)} {what}"
         for amount, what in (
             (space.free_inside, "free between used clusters"),
-            (space.leaked, "leaked (look at it first)"),
             (space.beyond_end, "behind the image end"),
         )
         if amount
     ]
+    leaked = f" {size(space.leaked)} leaked is not counted: it may be lost data." * bool(
+        space.leaked
+    )
     return Field(
         "Reclaimable",
         size(space.reclaimable),
         "holds nothing",
-        (" + ".join(parts) + ".") if parts else "Every cluster of the file is in use.",
+        ((" + ".join(parts) + ".") if parts else "No cluster of the file is free.") + leaked,
         Tone.PLAIN,
     )
 

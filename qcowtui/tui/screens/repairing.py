@@ -109,10 +109,13 @@ class RepairingScreen(ChainChangesScreen):
         from ...views.changes.staging import Request
 
         request = Request("Repair", RepairImage(dict(choices)))
-        if mending is None:
+        if mending is not None:
+            self._plan_mended(request.action, mending)
+        elif self.session.unlocked:
             self.plan(request)
         else:
-            self._plan_mended(request.action, mending)
+            allow, again = self.key_for("edit.unlock"), self.key_for("repair.start")
+            self.say_why_not(f"{allow} allows changes; {again} then goes on with what was chosen.")
 
     # ---- a file that lost its header
 

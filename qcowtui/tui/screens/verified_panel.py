@@ -37,7 +37,7 @@ class VerifiedScreen(ChangePanel[bool]):
     def on_mount(self) -> None:
         check = self._session.check
         assert check is not None, "it is shown when there is one"
-        known = health(check)
+        known = health(check, self._session.triage)
         outcome = self._plan.outcome
         rows: list[tuple[str, str | tuple[str, Tone]]] = [
             ("check", (before_and_after(self._plan, check), known.tone)),

@@ -171,12 +171,15 @@ class WorkingScreen(NavigatedScreen):
 
     def _ways(self, session: Session) -> list[str]:
         """Keys for what can be done about the space and the last change."""
-        if not session.unlocked or session.staged:
-            return []
         keymap, found = self.qcow_app.keymap, []
+        if self.reason_against(command("repair.start")) is None:
+            found.append(f"{key_of(keymap, command('repair.start'))} repair")
+        if not session.unlocked or session.staged:
+            return found
         if session.past is not None and session.past.no_undo is None:
             found.append(f"{key_of(keymap, command('edit.undo'))} undo")
-        if session.space is not None and session.space.reclaimable.total:
+        free = None if session.space is None else session.space.reclaimable
+        if free is not None and free.free_inside + free.beyond_end:
             found.append(f"{key_of(keymap, command('edit.reclaim'))} reclaim")
         return found
 
