@@ -7,6 +7,7 @@ import os
 from qcow.findings import Severity
 from qcow.image.image import Image
 from qcow.inspect.check import CheckResult, check
+from qcow.text import safe
 
 from .. import exit_codes
 from ..findings_output import finding_lines, findings_json
@@ -61,6 +62,11 @@ def run(arguments: Arguments, output: Output) -> int:
                 if finding.severity > Severity.INFO:
                     output.diagnostic("\n".join(finding_lines(finding)))
             output.lines(check_summary(result))
+            if any(finding.severity >= Severity.LEAK for finding in result.findings):
+                from qcow.actions.command_line import command_line
+
+                plan = safe(command_line("repair", "--plan", path), 4096)
+                output.diagnostic(f"What can be done about it: {plan}")
     return result.exit_code
 
 
