@@ -11,6 +11,7 @@ from ..edit.plan import Outcome, Plan
 from ..edit.resizing import grow
 from ..edit.verify import View
 from ..errors import EditRefused
+from ..opening import AnyImage
 from ..storage.base import WritableStorage
 from ..storage.local import LocalFile
 from ..storage.overlay import OverlayStorage
@@ -18,10 +19,19 @@ from ..text import safe
 from .commit_compare import require_same
 from .commit_runs import Run, read_run, runs_above
 
-#: Guest bytes written to a qcow2 base before a switch makes them last: what a kill can cost.
-BATCH = 1 << 30
+#: Guest bytes written to a base before they are made to last and let go of; see :func:`batch`.
+BATCH = 256 << 20
 #: Bytes written to a raw base at a time.
 _STEP = 1 << 20
+
+
+def batch(image: AnyImage) -> int:
+    """Guest bytes that one switch of ``image`` shall be worth: what a kill can cost.
+
+    The checks of a switch cost more in a large image, the memory of what is written in between
+    costs more the longer it is kept.
+    """
+    return max(BATCH, image.virtual_size >> 10)
 
 
 class Written(NamedTuple):
@@ -95,17 +105,18 @@ def _write_batch(
 ) -> tuple[int | None, int, int]:
     """(where the next batch begins, None for no more; bytes of data; bytes of zeros)."""
     chain = editor.chain()
+    most = batch(chain.at_layer(depth).image)
     data = zeros = 0
     for run in runs_above(chain, depth, at):
         start, end = run.start, run.start + run.length
         while start < end:
-            if data >= BATCH:
+            if data >= most:
                 return start, data, zeros
             if run.extent is None:
                 writer.zero(start, end - start)
                 zeros += end - start
                 break
-            length = min(end - start, BATCH - data)
+            length = min(end - start, most - data)
 
             def fill(offset: int, buffer: memoryview, run: Run = run) -> None:
                 read_run(chain, run, offset, buffer)
@@ -155,17 +166,18 @@ def _write_raw_batch(
     """As :func:`_write_batch`."""
     chain = editor.chain()
     size = editor.image.virtual_size
+    most = batch(editor.image)
     data = zeros = 0
     buffer = memoryview(bytearray(_STEP))
     for run in runs_above(chain, depth, at):
-        if data >= BATCH:
+        if data >= most:
             return run.start, data, zeros
         if run.extent is None:
             file.punch(run.start, run.length)
             zeros += run.length
             continue
         for start in range(run.start, run.start + run.length, _STEP):
-            if data >= BATCH:
+            if data >= most:
                 return start, data, zeros
             length = min(_STEP, run.start + run.length - start)
             editor.step("writing to the base", start, size, "bytes")

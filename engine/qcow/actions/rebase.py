@@ -15,17 +15,20 @@ import numpy as np
 from ..chain import Chain
 from ..edit.editor import Editor
 from ..edit.guest_data import GuestWriter
+from ..edit.placing import Content
 from ..edit.plan import Outcome
 from ..edit.verify import View
+from ..edit.zero_content import zero_rows
 from ..errors import EditRefused
 from ..inspect.diff import diff, read_padded
+from ..inspect.identity import Identities
 from ..layout.tables import I64
 from ..text import safe
 from .command_line import command_line
 from .new_base import encoded_name, on_top, over_new_base, require_room_for_backing
 
-#: Guest bytes copied before a switch makes them last: what a kill can cost.
-BATCH = 1 << 30
+#: Guest bytes copied before a switch makes them last, at least: what a kill can cost.
+BATCH = 256 << 20
 #: Guest bytes compared at a time.
 _PIECE = 4 << 20
 
@@ -118,6 +121,7 @@ def move_to(
             writer.flush()
             editor.commit(tx, [View(None, None, writer.changed()), *tx.kept_snapshots()])
             writer.release()
+            tx.guard.let_go()
     return copied
 
 
@@ -126,22 +130,17 @@ def _copy_batch(
 ) -> tuple[int | None, int]:
     """(where the next batch begins, None for no more; bytes copied)."""
     copied = 0
+    # The checks of a switch cost more in a large image.
+    most = max(BATCH, old.virtual_size >> 10)
     for start, length, content in _differences(editor, old, new, at):
-        if copied >= BATCH:
+        if copied >= most:
             return start, copied
         if content is None:
             writer.zero(start, length)
         else:
-            _write(writer, start, content)
+            writer.write(start, len(content), Content(start, content))
         copied += length
     return None, copied
-
-
-def _write(writer: GuestWriter, start: int, content: memoryview) -> None:
-    def fill(offset: int, buffer: memoryview) -> None:
-        buffer[:] = content[offset - start : offset - start + len(buffer)]
-
-    writer.write(start, len(content), fill)
 
 
 def _differences(editor: Editor, old: Chain, new: Chain, at: int) -> Iterator[_Difference]:
@@ -157,11 +156,15 @@ def _differences(editor: Editor, old: Chain, new: Chain, at: int) -> Iterator[_D
             length = min(stop, size) - begin
             one, other = (buffer[: (stop - begin) // 8] for buffer in buffers)
             read_padded(old, begin, one)
-            read_padded(new, begin, other)
             rows = one.reshape(-1, unit // 8)
+            zero = zero_rows(rows)
+            if _surely_zero(new, begin, stop):
+                differs = ~zero
+            else:
+                read_padded(new, begin, other)
+                differs = (one != other).reshape(rows.shape).any(axis=1)
             # 0: the same, 1: differs, 2: differs and is zero in the old chain
-            state = (one != other).reshape(rows.shape).any(axis=1).astype(np.uint8)
-            state[(state == 1) & ~rows.any(axis=1)] = 2
+            state = np.where(differs, 1 + zero, 0)
             view = one.data.cast("B")
             edges = np.flatnonzero(np.diff(state)) + 1
             for low, high in zip([0, *edges.tolist()], [*edges.tolist(), len(rows)], strict=True):
@@ -169,6 +172,12 @@ def _differences(editor: Editor, old: Chain, new: Chain, at: int) -> Iterator[_D
                     first, last = low * unit, min(high * unit, length)
                     content = view[first:last] if state[low] == 1 else None
                     yield _Difference(begin + first, last - first, content)
+
+
+def _surely_zero(disk: Chain, start: int, stop: int) -> bool:
+    """Whether guest bytes [start, stop) are known to be zeros without reading any."""
+    runs = disk.runs(start, stop - start)
+    return all(bool(Identities.reads_zero(disk, batch).all()) for batch in runs)
 
 
 def _aligned_ranges(editor: Editor, old: Chain, new: Chain, unit: int) -> Iterator[tuple[int, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,25 @@ if TYPE_CHECKING:
 #: ``fill(offset, buffer)``: put the guest bytes from ``offset`` into ``buffer``, which holds zeros.
 #: It is called with ascending offsets.  ``Chain.read_into`` is one.
 Fill = Callable[[int, memoryview], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Guest bytes from ``start`` on that are in memory already: a :data:`Fill` that need not be
+    called."""
+
+    start: int
+    data: memoryview
+
+    def __call__(self, offset: int, buffer: memoryview) -> None:
+        at = offset - self.start
+        buffer[:] = self.data[at : at + len(buffer)]
+
+    def whole(self, offset: int, length: int) -> memoryview | None:
+        """The bytes of a range; None where there are not so many."""
+        at = offset - self.start
+        return self.data[at : at + length] if at + length <= len(self.data) else None
+
 
 #: Bytes of guest data that are mapped together (at least one cluster).
 _CHUNK = 16 << 20
@@ -81,12 +101,14 @@ class Placer:
     def _filled(self, first: int, part: slice, fill: Fill) -> memoryview:
         """Guest bytes of whole clusters, always in the same memory: new memory costs more."""
         length = (part.stop - part.start) << self._bits
+        offset = first << self._bits
+        if isinstance(fill, Content) and (there := fill.whole(offset, length)) is not None:
+            return there
         if len(self._buffer) < length:
             self._buffer = np.zeros(length, dtype=np.uint8)
         else:
             self._buffer[:length] = 0
         data = self._buffer.data[:length]
-        offset = first << self._bits
         fill(offset, data[: self._size - offset])
         return data
 
