@@ -52,6 +52,7 @@ def finders() -> tuple[Finder, ...]:
     from .entries import find_entries
     from .l1_entries import find_l1_entries
     from .leaks import find_leaks
+    from .lost_l1 import find_lost_l1
     from .overlaps import find_overlaps
     from .reattach import find_orphans
     from .recount import find_recount
@@ -59,6 +60,7 @@ def finders() -> tuple[Finder, ...]:
 
     return (
         find_orphans,
+        find_lost_l1,
         find_l1_entries,
         find_overlaps,
         find_entries,

@@ -11,6 +11,7 @@ from ...inspect.check import kinds as K
 from ...inspect.triage import LeakClass, Triage
 from ...jobs import CancelToken
 from .diagnosis import Case
+from .lost_l1 import all_come_back
 from .reattach import EmptyPlaces, default_places
 from .remedy import Option, Remedy
 
@@ -59,8 +60,14 @@ def find_leaks(case: Case, cancel: CancelToken | None) -> list[Remedy]:
 def _all_come_back(case: Case) -> bool:
     """Whether every leak belongs to a lost table that is put back without being asked."""
     triage = case.triage
-    if len(triage.of(*_WITH_TABLES)) != len(triage.leaked):
+    remnants = len(triage.of(LeakClass.SNAPSHOT_REMNANT))
+    if len(triage.of(*_WITH_TABLES)) + remnants != len(triage.leaked):
         return False
+    if remnants:
+        if not triage.lost_l1 or not all_come_back(case):
+            return False
+        if remnants == len(triage.leaked):
+            return True
     leaked = [orphan for orphan in triage.orphans if not orphan.shared_with]
     defaults = default_places(case, EmptyPlaces(case))
     certain = {o.offset for o in leaked if o.fits and o.fits[0].certain}

@@ -12,7 +12,7 @@ from ...layout.distinct import distinct
 from ...layout.geometry import Geometry
 from ...layout.tables import I64, OFFSETS, U64, compressed_fields
 from ..classes import ClusterClass
-from .leaks import Leaks
+from .leaks import ClusterSet, Leaks
 from .shapes import COMPRESSED, COPIED
 
 #: Of so many in ten of its pointers the target must fit.
@@ -55,6 +55,8 @@ class Gather:
     geometry: Geometry
     leaks: Leaks
     data_file: bool
+    #: L2 tables that a state names, whatever their counts say.
+    in_use: ClusterSet
     _columns: list[tuple[NDArray[np.int64], ...]] = field(default_factory=list)
     _rows: list[I64] = field(default_factory=list)
     _targets: list[I64] = field(default_factory=list)
@@ -97,7 +99,7 @@ class Gather:
                 per_row(np.ones(len(rows), dtype=bool)),
                 per_row(named),
                 per_row(surplus),
-                per_row(named & (classes == ClusterClass.L2)),
+                per_row(named & ((classes == ClusterClass.L2) | self.in_use.holds(hosts))),
                 per_row(named & (classes == ClusterClass.REFCOUNT_BLOCK)),
                 first,
                 last,

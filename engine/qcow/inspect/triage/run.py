@@ -19,10 +19,11 @@ from .classes import LeakClass
 from .fitting import Fitting
 from .holes import Holes, find_holes
 from .kinship import shared_tables
-from .leaks import Leaks, find_leaks
+from .leaks import ClusterSet, Leaks, find_leaks
 from .packed import find_packed
 from .report import CERTAIN, LIKELY, POSSIBLE, Fit, LeakGroup, Orphan, Triage
 from .shapes import Shapes
+from .slots import tables_in_use
 
 _RANGES = 1000
 #: Old refcount blocks are compared with this many blocks in use.
@@ -76,7 +77,8 @@ class _Triage:
                 self._geometry.cluster_size, clusters, classes, sure, (), tuple(shared), ()
             )
         flags = sampling.look(self._image, self._shapes, clusters, self._step)
-        found, even = self._read_whole(leaks, flags, classes, sure)
+        in_use = ClusterSet(tables_in_use(self._geometry, fitting.slots))
+        found, even = self._read_whole(leaks, in_use, flags, classes, sure)
         orphans: list[Orphan] = []
         lost_l1: tuple[int, ...] = ()
         if found is not None:
@@ -105,6 +107,7 @@ class _Triage:
     def _read_whole(
         self,
         leaks: Leaks,
+        in_use: ClusterSet,
         flags: NDArray[np.uint8],
         classes: NDArray[np.uint8],
         sure: NDArray[np.bool_],
@@ -114,7 +117,7 @@ class _Triage:
         holes = flags & sampling.HOLE != 0
         classes[holes], sure[holes] = LeakClass.EMPTY, True
         chosen = np.flatnonzero(~holes & (flags & sampling.MAY_BE_TABLE != 0))
-        gather = Gather(self._geometry, leaks, self._image.header.has_data_file)
+        gather = Gather(self._geometry, leaks, self._image.header.has_data_file, in_use)
         even: list[I64] = []
         blocks: list[tuple[int, NDArray[np.uint8]]] = []
         for at, seen, raw, words in sampling.whole(

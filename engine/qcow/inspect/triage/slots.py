@@ -95,6 +95,16 @@ def _slots_of(image: Image, geometry: Geometry, state: State) -> Slots:
     return slots
 
 
+def tables_in_use(geometry: Geometry, all_slots: list[Slots]) -> I64:
+    """Host clusters of the L2 tables that the states name (int64, ascending, no repeats)."""
+    bits = np.uint64(geometry.cluster_bits)
+    found = [
+        ((np.delete(slots.l1, slots.free) & OFFSETS) >> bits).astype(np.int64)
+        for slots in all_slots
+    ]
+    return np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *found]))
+
+
 def _named(hosts: I64, indices: I64) -> dict[int, int]:
     there = hosts >= 0
     return dict(zip(hosts[there].tolist(), indices[there].tolist(), strict=True))
