@@ -56,12 +56,14 @@ def finders() -> tuple[Finder, ...]:
     from .overlaps import find_overlaps
     from .reattach import find_orphans
     from .recount import find_recount
+    from .shared_l2 import find_shared_tables
     from .truncation import find_truncation
 
     return (
         find_orphans,
         find_lost_l1,
         find_l1_entries,
+        find_shared_tables,
         find_overlaps,
         find_entries,
         find_truncation,

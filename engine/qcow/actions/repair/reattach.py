@@ -180,6 +180,15 @@ class EmptyPlaces:
             return 0
         return int(entries[fit.index])
 
+    def are_all(self, fit: Fit) -> bool:
+        """Whether a lost table of that state can only have been in an empty or damaged place: no
+        two entries name one table, of which one then had another."""
+        entries = self._tables.get(fit.state)
+        if entries is None:
+            return True
+        used = entries[entries & OFFSETS != 0] & OFFSETS
+        return len(np.unique(used)) == len(used)
+
     def holds(self, fit: Fit) -> bool:
         """Whether the place is empty, or holds flags without an offset."""
         return self.raw(fit) & int(OFFSETS) == 0
@@ -205,7 +214,7 @@ def default_places(case: Case, empty: EmptyPlaces) -> dict[int, Fit]:
     found = {}
     for orphan in case.triage.orphans:
         fit = orphan.best
-        if fit is None or not empty.holds(fit) or empty.raw(fit):
+        if fit is None or not empty.holds(fit) or empty.raw(fit) or not empty.are_all(fit):
             continue
         alone = wanted[fit.state, fit.index] == 1
         # Snapshots that are gone leave tables behind, but none with COPIED: such a table belongs
