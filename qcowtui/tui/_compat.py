@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from rich.text import Text
+from textual import events
 from textual._compositor import ChopsUpdate, Compositor
 from textual.app import App
+from textual.binding import BindingsMap
+from textual.dom import DOMNode
 from textual.geometry import Region
 from textual.screen import Screen
 from textual.strip import Strip
+from textual.widget import Widget
 
 from qcow.text import safe
 
@@ -47,11 +51,11 @@ class CalmApp(App[Result]):
 
 
 class ThriftyCompositor(Compositor):
-    """Renders of each widget only the lines that are to be painted anew.
+    """Renders of each widget only the lines that are to be painted anew and can be seen.
 
-    Textual's own takes every widget inside the box around all changes, from top to bottom: after a
-    move of the cursor that is the whole screen, for the sake of two lines of the map and one of the
-    status line.
+    Textual's own takes every widget inside the box around all changes, from top to bottom, and the
+    containers behind them: after a move of the cursor that is the whole screen several times, for
+    the sake of two lines of the map and one of the status line.
     """
 
     _changed: tuple[Region, ...] = ()
@@ -69,21 +73,54 @@ class ThriftyCompositor(Compositor):
         if not self._changed:
             yield from super()._get_renders(crop)
             return
+        left = self._changed
         for widget, (region, clip) in self.visible_widgets.items():
             seen = region.intersection(clip)
-            parts = [part for part in map(seen.intersection, self._changed) if part]
+            parts = [part for part in map(seen.intersection, left) if part]
             if parts:
                 top, bottom = min(part.y for part in parts), max(part.bottom for part in parts)
                 lines = Region(seen.x, top, seen.width, bottom - top)
                 yield region, lines, widget.render_lines(lines.translate(-region.offset))
+                # From front to back: what a widget covers is not seen of those behind it.
+                left = tuple(part for part in left if not seen.contains_region(part))
+                if not left:
+                    return
+
+
+class Keyless(Widget):
+    """A widget that takes no key itself: what its keys do is bound on what it is in.
+
+    A key goes straight to the screen; Textual would ask each widget around it in turn.
+    """
+
+    def _forward_event(self, event: events.Event) -> None:
+        if isinstance(event, events.Key):
+            event._set_forwarded()
+            self.screen.post_message(event)
+        else:
+            super()._forward_event(event)
 
 
 class ThriftyScreen(Screen[Result]):
-    """A screen that is painted by a :class:`ThriftyCompositor`."""
+    """A screen that is painted by a :class:`ThriftyCompositor`.
+
+    With a :class:`Keyless` widget in focus it remembers what is bound where.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._compositor = ThriftyCompositor()
+        self._chain: tuple[object, list[tuple[DOMNode, BindingsMap]]] | None = None
+
+    @property
+    def _binding_chain(self) -> list[tuple[DOMNode, BindingsMap]]:
+        focused = self.focused
+        if not isinstance(focused, Keyless) or focused.loading:
+            return super()._binding_chain
+        # The keymap is another object when it changes; what the widget is in, never.
+        if self._chain is None or self._chain[0] != (focused, id(self.app._keymap)):
+            self._chain = (focused, id(self.app._keymap)), super()._binding_chain
+        return self._chain[1]
 
     def _pop_result_callback(self) -> None:
         # Textual gives an app's first screen none, so switching from that one would fail.

@@ -6,11 +6,14 @@ and the next queue waits for the one before it to let go of the session.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
+from functools import partial
+from queue import SimpleQueue
 from threading import Thread
 from typing import TypeVar
 
@@ -47,6 +50,7 @@ class JobRunner:
         self._queue = CancelToken()
         self._jobs: deque[Job] = deque()
         self._lookup = CancelToken()
+        self._lookups: SimpleQueue[tuple[Selection, CancelToken] | None] | None = None
         self._seen: tuple[int, int] | None = None
         #: Whether a queue was started and has not ended.
         self.busy = False
@@ -89,6 +93,8 @@ class JobRunner:
         """Cancel everything and let go of the file once the threads have."""
         self._queue.cancel()
         self._lookup.cancel()
+        if self._lookups is not None:
+            self._lookups.put(None)
         if self._using_session.acquire(timeout=_FAREWELL):
             self._session.close()
             self._using_session.release()
@@ -97,7 +103,10 @@ class JobRunner:
         """Find out more about ``place``, instead of the one asked for before."""
         self._lookup.cancel()
         token = self._lookup = CancelToken()
-        self._in_thread("lookup", lambda: self._look_up(place, token))
+        if self._lookups is None:
+            self._lookups = SimpleQueue()
+            self._in_thread("lookup", partial(self._look_up_all, self._lookups))
+        self._lookups.put((place, token))
 
     def watch(self) -> None:
         """Look once whether the file changed and whether somebody still uses it."""
@@ -161,13 +170,15 @@ class JobRunner:
         state = run_job(job, self._session, tell, token)
         self._post(JobEnded(job, state, time.monotonic() - begun))
 
-    def _look_up(self, place: Selection, token: CancelToken) -> None:
+    def _look_up_all(self, asked: SimpleQueue[tuple[Selection, CancelToken] | None]) -> None:
+        """One thread for all places: starting one costs the screen as much as a part of a paint."""
         from ..views.lookup import look_up
 
-        try:
-            self._post(LookedUp(look_up(self._session, place, cancel=token)))
-        except Cancelled:
-            return
+        while (one := asked.get()) is not None:
+            place, token = one
+            with contextlib.suppress(Cancelled):
+                token.check()
+                self._post(LookedUp(look_up(self._session, place, cancel=token)))
 
     def _watch(self) -> None:
         from ..views.jobs import ask_holders

@@ -1,4 +1,7 @@
-"""What workers tell a screen.  They post these and touch nothing else."""
+"""What workers tell a screen.  They post these and touch nothing else.
+
+None bubbles: the app would only be woken to find that it has no use for them.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Exchange(Message):
+class Exchange(Message, bubble=False):
     """Another image takes the place of the one shown: ``change`` makes the session take it.
 
     The worker waits for ``done`` before it reads it.
@@ -31,14 +34,14 @@ class Exchange(Message):
 
 
 @dataclass
-class JobStarted(Message):
+class JobStarted(Message, bubble=False):
     """A job begins; another one may have run before it in the same queue."""
 
     job: Job
 
 
 @dataclass
-class JobProgress(Message):
+class JobProgress(Message, bubble=False):
     """Where the running job stands; its parts of the session hold more than before."""
 
     job: Job
@@ -47,7 +50,7 @@ class JobProgress(Message):
 
 
 @dataclass
-class JobEnded(Message):
+class JobEnded(Message, bubble=False):
     """A job is over; ``state`` says how."""
 
     job: Job
@@ -56,21 +59,21 @@ class JobEnded(Message):
 
 
 @dataclass
-class QueueEnded(Message):
+class QueueEnded(Message, bubble=False):
     """All jobs that were asked for are over, or cancelled."""
 
     cancelled: bool
 
 
 @dataclass
-class LookedUp(Message):
+class LookedUp(Message, bubble=False):
     """More is known of a place."""
 
     selection: Selection
 
 
 @dataclass
-class Watched(Message):
+class Watched(Message, bubble=False):
     """A look at a file that another process uses."""
 
     changed: bool  # its bytes changed since the last look
@@ -78,7 +81,7 @@ class Watched(Message):
 
 
 @dataclass
-class TaskMoved(Message):
+class TaskMoved(Message, bubble=False):
     """Where a task stands."""
 
     task: Task[Any]
@@ -88,7 +91,7 @@ class TaskMoved(Message):
 
 
 @dataclass
-class TaskEnded(Message):
+class TaskEnded(Message, bubble=False):
     """A task is over: it has a ``result``, or an ``error``."""
 
     task: Task[Any]

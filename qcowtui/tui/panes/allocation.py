@@ -49,6 +49,9 @@ class AllocationPane(MapPane):
         super().__init__(session, number, id=id)
         self._painters: dict[str, ClassPainter] = {}
         self._legends: dict[str, ClassLegend] = {}
+        # The widgets below the map, which come with it.
+        self._strip: OverviewStrip | None = None
+        self._legend: Legend | None = None
         #: What is drawn instead of the classes: a thread may change the session's at any time.
         self._drawn: DiffMap | PlanMap | None = None
 
@@ -100,10 +103,10 @@ class AllocationPane(MapPane):
         from ..widgets.legend import Legend
         from ..widgets.overview_strip import OverviewStrip
 
-        return [
-            OverviewStrip(map_.painter, glyphs=self.glyphs),
-            Legend(self._legends[self._kind], self.session.cluster_size, glyphs=self.glyphs),
-        ]
+        self._strip = OverviewStrip(map_.painter, glyphs=self.glyphs)
+        source = self._legends[self._kind]
+        self._legend = Legend(source, self.session.cluster_size, glyphs=self.glyphs)
+        return [self._strip, self._legend]
 
     def part_changed(self, part: Part) -> None:
         if part not in self.PARTS and part is not Part.IMAGE:
@@ -119,12 +122,13 @@ class AllocationPane(MapPane):
         map_ = self.map
         if map_ is None:
             return
-        for strip in self._strips:
+        strip, legend = self._strip, self._legend
+        if strip is not None and strip.is_mounted:
             if strip.painter is not map_.painter:
                 strip.set_painter(map_.painter)
             else:
                 strip.data_changed()
-        for legend in self._legend_widgets:
+        if legend is not None and legend.is_mounted:
             source = self._legends[self._kind]
             if legend.source is not source:
                 # The map keeps its size, and with it its scale, whatever there is to explain.
@@ -134,28 +138,14 @@ class AllocationPane(MapPane):
                 legend.data_changed()
         self._tell_view()
 
-    # ---- the widgets below the map, which come with it
-
-    @property
-    def _strips(self) -> list[OverviewStrip]:
-        from ..widgets.overview_strip import OverviewStrip
-
-        return list(self.query(OverviewStrip))
-
-    @property
-    def _legend_widgets(self) -> list[Legend]:
-        from ..widgets.legend import Legend
-
-        return list(self.query(Legend))
-
     def _tell_view(self) -> None:
         """Tell the strip what the map shows, and the title at which scale."""
         map_ = self.map
         if map_ is None:
             return
         first, last = map_.viewport.visible_ranges()
-        for strip in self._strips:
-            strip.set_view(first, last, map_.cursor)
+        if self._strip is not None:
+            self._strip.set_view(first, last, map_.cursor)
         curve = " · Hilbert curve" if map_.viewport.hilbert else ""
         drawn = self._drawn
         if drawn is None:
@@ -204,21 +194,21 @@ class AllocationPane(MapPane):
 
     def action_legend(self) -> None:
         """Focus the legend, or return from it to the map."""
-        for legend in self._legend_widgets:
-            if legend.has_focus:
-                self.focus_target.focus()
-            else:
-                legend.focus()
+        if self._legend is None:
+            return
+        if self._legend.has_focus:
+            self.focus_target.focus()
+        else:
+            self._legend.focus()
 
     def action_filter(self) -> None:
         self.action_legend()
 
     def action_activate(self) -> None:
-        for legend in self._legend_widgets:
-            if legend.has_focus:
-                legend.action_toggle_entry()
-                return
-        super().action_activate()
+        if self._legend is not None and self._legend.has_focus:
+            self._legend.action_toggle_entry()
+        else:
+            super().action_activate()
 
     def escape(self) -> bool:
         legend = self._legends.get(self._kind)
@@ -226,7 +216,7 @@ class AllocationPane(MapPane):
             legend.clear()
             self.redraw()
             return True
-        if any(widget.has_focus for widget in self._legend_widgets):
+        if self._legend is not None and self._legend.has_focus:
             self.focus_target.focus()
             return True
         return super().escape()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
@@ -140,9 +141,19 @@ class MapPane(Pane):
             else:
                 self.post_message(self.Select(place))
 
-    def action_move(self, right: int, down: int) -> None:
-        super().action_move(right, down)
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Tell where the cursor went at once, not when the map's message arrives: one paint."""
+        if self._map is None:
+            yield
+            return
+        with self._map.prevent(type(self._map).Selected):
+            yield
         self._tell_cursor()
+
+    def action_move(self, right: int, down: int) -> None:
+        with self._telling():
+            super().action_move(right, down)
 
     def on_cluster_map_activated(self, event: ClusterMap.Activated) -> None:
         event.stop()
@@ -161,10 +172,9 @@ class MapPane(Pane):
 
     def _move(self, action: str, *arguments: int) -> None:
         if self._map is not None:
-            getattr(self._map, action)(*arguments)
-            # At once, not when the map's messages arrive: one paint instead of two.
-            self.scale_changed()
-            self._tell_cursor()
+            with self._telling():
+                getattr(self._map, action)(*arguments)
+                self.scale_changed()
 
     def action_zoom_in(self) -> None:
         """Twice the detail."""

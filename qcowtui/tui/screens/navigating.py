@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 from textual import on
-from textual.timer import Timer
 
 from ...views.selection import Selection
 from ...views.session import Order, Part
@@ -28,7 +28,8 @@ class NavigatedScreen(ArrangedScreen):
     """Turns what panes post into the selection of the session, and tells all panes."""
 
     runner: JobRunner
-    _resting: Timer | None = None
+    #: What looks up the owners soon.  Not a timer of Textual's, which is a task of its own.
+    _resting: asyncio.TimerHandle | None = None
 
     def _make(self, one: PaneEntry) -> Pane:
         pane = super()._make(one)
@@ -49,9 +50,8 @@ class NavigatedScreen(ArrangedScreen):
         if had_none:
             self.refresh_bindings()
         if not place.complete:
-            if self._resting is not None:
-                self._resting.stop()
-            self._resting = self.set_timer(_REST, self._look_up)
+            self._rest_no_more()
+            self._resting = asyncio.get_running_loop().call_later(_REST, self._look_up)
 
     def select_again(self) -> None:
         """The maps or the file changed: find out anew what the selected place is."""
@@ -69,6 +69,14 @@ class NavigatedScreen(ArrangedScreen):
         self.session.jumps.visit(self.session.selection, place)
         self.select(place)
         self.refresh_bindings()
+
+    def _rest_no_more(self) -> None:
+        if self._resting is not None:
+            self._resting.cancel()
+            self._resting = None
+
+    def on_unmount(self) -> None:
+        self._rest_no_more()
 
     def _look_up(self) -> None:
         self.runner.look_up(self.session.selection)

@@ -69,6 +69,7 @@ class WorkingScreen(NavigatedScreen):
         self.runner.start(jobs, reread=reread, change=change)
 
     def on_unmount(self) -> None:
+        super().on_unmount()
         self.runner.close()
 
     # ---- commands

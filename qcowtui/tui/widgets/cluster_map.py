@@ -24,6 +24,7 @@ from ...views import units
 from ...views.painters import Painter
 from ...views.palette import mix
 from ...views.viewport import Viewport
+from .._compat import Keyless
 from ..theme import map_theme
 from .ink_styles import Depth, InkStyles
 from .map_lines import LABEL_WIDTH, MapLines, MapLook
@@ -35,7 +36,7 @@ _WHEEL_LINES = 3
 Tooltip = Callable[[int], str]
 
 
-class ClusterMap(ScrollView, can_focus=True, inherit_bindings=False):
+class ClusterMap(Keyless, ScrollView, can_focus=True, inherit_bindings=False):
     """A map of clusters over any painter.
 
     ``cluster_size`` (bytes) turns clusters into the offsets of the labels.  ``tooltip_of`` gives

@@ -71,7 +71,7 @@ class KeyBar(OneLine):
             self.refresh()
 
     def line(self, width: int) -> list[Segment]:
-        style = self.get_component_rich_style
+        style = self.look
         key, label, off = style("key-bar--key"), style("key-bar--label"), style("key-bar--off")
         segments = [Segment(" ", label)]
         self._spans = []

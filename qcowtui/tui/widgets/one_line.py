@@ -18,6 +18,22 @@ class OneLine(Widget):
     OneLine { height: 1; width: 1fr; }
     """
 
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._looks: dict[str, Style] = {}
+
+    def look(self, part: str = "") -> Style:
+        """The style of a component class, or of the line; kept, as Textual forgets with a paint."""
+        found = self._looks.get(part)
+        if found is None:
+            found = self.get_component_rich_style(part) if part else self.rich_style
+            self._looks[part] = found
+        return found
+
+    def notify_style_update(self) -> None:
+        super().notify_style_update()
+        self._looks.clear()
+
     def line(self, width: int) -> list[Segment]:
         """The segments of the line; what is missing is filled, what is too much is cut."""
         return []
@@ -27,7 +43,7 @@ class OneLine(Widget):
 
     def render_line(self, y: int) -> Strip:
         width = self.size.width
-        base = self.rich_style
+        base = self.look()
         if y:
             return Strip.blank(width, base)
         segments = [

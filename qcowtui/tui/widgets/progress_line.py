@@ -59,7 +59,7 @@ class ProgressLine(OneLine):
             self.refresh()
 
     def line(self, width: int) -> list[Segment]:
-        style = self.get_component_rich_style
+        style = self.look
         text, rest = style("progress-line--text"), style("progress-line--rest")
         hint = style("progress-line--hint")
         if self._note:

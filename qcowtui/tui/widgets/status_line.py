@@ -36,8 +36,8 @@ class StatusLine(OneLine):
             self.refresh()
 
     def line(self, width: int) -> list[Segment]:
-        label = self.get_component_rich_style("status-line--label")
-        value = self.get_component_rich_style("status-line--value")
+        label = self.look("status-line--label")
+        value = self.look("status-line--value")
         left = [Segment(" ", label)]
         for number, place in enumerate(self._places):
             if number:

@@ -57,7 +57,7 @@ class TabLine(OneLine):
             self.refresh()
 
     def line(self, width: int) -> list[Segment]:
-        style = self.get_component_rich_style
+        style = self.look
         plain, number, front = (style(f"tab-line--{part}") for part in ("tab", "number", "front"))
         full = sum(len(tab.number) + cell_len(tab.label) + 2 for tab in self._tabs) + 1
         segments: list[Segment] = []

@@ -92,7 +92,7 @@ class TitleBar(OneLine):
         return segments
 
     def _style(self, part: str) -> Style:
-        return self.get_component_rich_style(f"title-bar--{part}")
+        return self.look(f"title-bar--{part}")
 
     def on_mouse_move(self, event: events.MouseMove) -> None:
         for first, last, badge in self._spans:
