@@ -1,38 +1,38 @@
-"""An image that was cut off: the lost guest ranges, filled again from a backup that the user names.
+"""An image that was cut off: the lost guest ranges, filled again from what the user names.
 
 Mapping them as zeros is a choice of :mod:`.entries`.  With ``fill=FILE`` the guest data of the lost
-clusters is read from a backup (raw, or qcow2 with its snapshots) and written to new clusters.
+clusters is read from a backup (raw, or qcow2 with its snapshots) and written to new clusters, with
+``fill=snapshot:NAME`` from the same ranges of a snapshot; with ``fill=base`` the guest reads the
+backing file there.
+What a source lacks stays lost: it is then mapped as zeros, if that is chosen as well.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...chain import open_chain
 from ...edit.repairing import EntryChange
-from ...errors import EditRefused, GuestDataError, QcowError
+from ...errors import EditRefused, QcowError
 from ...findings import Finding
-from ...image.image import Image
 from ...inspect.check import kinds as K
 from ...jobs import CancelToken
 from ...layout.constants import OFLAG_COMPRESSED
 from ...layout.geometry import Geometry
 from ...layout.tables import I64, OFFSETS, U64, compressed_fields
-from ...opening import open as open_image
-from ...storage.gate import Gate, Policy
 from ...text import safe
 from .asked import readable_size
 from .diagnosis import Case
+from .fill_sources import SNAPSHOT, Source, open_source
 from .remedy import LEAVE, Option, Remedy
 from .scan import Found, guest_ranges, l1_tables, windows
 
 if TYPE_CHECKING:
-    from ...disk import Disk
     from ...edit.repairing import Repair
 
 _KINDS = (K.DATA_OUTSIDE, K.COMPRESSED_OUTSIDE)
@@ -40,6 +40,8 @@ _PACKED = np.uint64(OFLAG_COMPRESSED)
 _ALL_DATA = np.uint64(0xFFFFFFFF)
 #: Bytes that are read from the backup and placed at a time.
 _RUN = 4 << 20
+#: How the backing file is chosen as the source, and how many snapshots are listed as such.
+_BASE, _SHOWN = "base", 16
 #: Clusters of which it is looked whether the backup has the same.
 _COMPARED = 64
 
@@ -87,7 +89,13 @@ class Fill(Remedy):
         self._ranges = (
             () if self._entries is None else guest_ranges(case.image, geometry, self._entries)
         )
-        self.options = (self._option("FILE", "a backup FILE of this disk, raw or qcow2", ()),)
+        # What else is chosen for what no source has.
+        self._rest = {case.answers.get(id_) for id_ in self.instead_of} & {"zero", "backing"}
+        self.options = (
+            self._option("FILE", "a backup FILE of this disk, raw or qcow2", ()),
+            *(self._earlier(snapshot.name) for snapshot in case.image.snapshots[:_SHOWN]),
+            *(() if case.image.backing is None else (self._base(),)),
+        )
 
     @property
     def is_needed(self) -> bool:
@@ -95,43 +103,85 @@ class Fill(Remedy):
         return self._entries is not None
 
     def chosen(self, choices: Mapping[str, str]) -> Option | None:
-        path = choices.get(self.id)
-        if path is None or path == LEAVE or self._entries is None:
+        key = choices.get(self.id)
+        if key is None or key == LEAVE or self._entries is None:
             return None
-        return self._option(path, f"'{safe(path)}'", self._agreement(path))
+        if key == _BASE:
+            if self._image.backing is None:
+                raise EditRefused("The image has no backing file to fill from.")
+            return self._base()
+        if key.startswith(SNAPSHOT):
+            return self._earlier(os.fsencode(key.removeprefix(SNAPSHOT)), self._agreement(key))
+        return self._option(key, f"'{safe(key)}'", self._agreement(key))
 
     def apply(self, tx: Repair, option: Option) -> None:
-        """Raises EditRefused when the backup does not have all that is lost."""
+        """Raises EditRefused when the source does not have all that is lost, and nothing else was
+        chosen for the rest."""
         assert self._entries is not None
         entries = self._entries
         values = entries.values.copy()
-        filled = np.zeros(len(values), dtype=np.bool_)
-        with _Backup(option.key, self._image) as backup:
-            for lost in self._lost():
-                todo = ~filled[lost.which]
-                clusters, which = lost.clusters[todo], lost.which[todo]
-                disk = backup.disk(lost.state)
-                if disk is None or not len(clusters):
-                    continue
-                for part in self._runs(clusters):
-                    tx.step("filling from the backup", int(filled.sum()), len(values))
-                    first = int(clusters[part.start])
-                    place = tx.place(backup.read(disk, first, part.stop - part.start))
-                    count = part.stop - part.start
-                    size = self._geometry.cluster_size
-                    values[which[part]] = np.uint64(place) + np.arange(
-                        0, count * size, size, dtype=np.uint64
-                    )
-                    filled[which[part]] = True
-        if not filled.all():
-            raise EditRefused(
-                f"The backup '{safe(option.key)}' does not have the snapshots that "
-                f"{int((~filled).sum())} of the lost clusters belong to."
-            )
         bitmaps = entries.bitmaps
+        if option.key == _BASE:
+            nothing = None if bitmaps is None else np.zeros_like(bitmaps)
+            empty = np.zeros_like(values)
+            tx.change_entries(EntryChange(entries.tables, entries.numbers, empty, nothing))
+            return
+        with open_source(option.key, self._image) as source:
+            filled = self._fill(tx, source, values)
+        if not filled.all() and not self._rest:
+            raise EditRefused(
+                f"'{safe(option.key)}' does not have {int((~filled).sum())} of the lost clusters, "
+                "those of other snapshots or lost there as well. Choose what becomes of these, too "
+                f"(--choice {self.instead_of[0]}=zero)."
+            )
         if bitmaps is not None:
-            bitmaps = np.where((entries.values & _PACKED) != 0, _ALL_DATA, bitmaps)
-        tx.change_entries(EntryChange(entries.tables, entries.numbers, values, bitmaps))
+            bitmaps = np.where((entries.values & _PACKED) != 0, _ALL_DATA, bitmaps)[filled]
+        tx.change_entries(
+            EntryChange(entries.tables[filled], entries.numbers[filled], values[filled], bitmaps)
+        )
+
+    def _fill(self, tx: Repair, source: Source, values: U64) -> NDArray[np.bool_]:
+        """Place what ``source`` has, and let ``values`` (uint64[n]) name it; which it has."""
+        filled = np.zeros(len(values), dtype=np.bool_)
+        every = list(self._lost())
+        own = next((lost.clusters for lost in every if lost.state == source.state), None)
+        for lost in every:
+            todo = ~filled[lost.which]
+            if own is not None:
+                todo &= ~np.isin(lost.clusters, own)
+            clusters, which = lost.clusters[todo], lost.which[todo]
+            disk = source.disk(lost.state)
+            if disk is None or not len(clusters):
+                continue
+            for part in self._runs(clusters):
+                tx.step("filling from the source", int(filled.sum()), len(values))
+                first = int(clusters[part.start])
+                count = part.stop - part.start
+                place = tx.place(source.read(disk, first, count))
+                size = self._geometry.cluster_size
+                values[which[part]] = np.uint64(place) + np.arange(
+                    0, count * size, size, dtype=np.uint64
+                )
+                filled[which[part]] = True
+        return filled
+
+    def _earlier(self, name: bytes, evidence: tuple[str, ...] = ()) -> Option:
+        shown = safe(name)
+        option = self._option(
+            f"{SNAPSHOT}{os.fsdecode(name)}", f"the same ranges of snapshot '{shown}'", evidence
+        )
+        return replace(option, loses="What the guest wrote there since that snapshot.")
+
+    def _base(self) -> Option:
+        return Option(
+            key=_BASE,
+            title="Let the guest read what the backing file has there",
+            keeps="Everything that is still there.",
+            loses="The guest data of these clusters, as far as it differed from the backing file.",
+            writes="The tables that map it.",
+            certain=False,
+            changes=self._ranges,
+        )
 
     def _option(self, key: str, shown: str, evidence: tuple[str, ...]) -> Option:
         total = sum(r.length for r in self._ranges if r.state == "active")
@@ -172,7 +222,7 @@ class Fill(Remedy):
     def _agreement(self, path: str) -> tuple[str, ...]:
         """How much of what is still there is the same in the backup."""
         same = seen = 0
-        with _Backup(path, self._image) as backup:
+        with open_source(path, self._image) as backup:
             disk = backup.disk("active")
             if disk is None:
                 return ()
@@ -188,8 +238,11 @@ class Fill(Remedy):
                 if here.count(0) == len(here):
                     continue
                 seen += 1
-                same += here == backup.read(disk, cluster, 1)[:length]
-        return (f"Of {seen} clusters that were compared, {same} are the same in the backup.",)
+                try:
+                    same += here == backup.read(disk, cluster, 1)[:length]
+                except EditRefused:
+                    continue
+        return (f"Of {seen} clusters that were compared, {same} are the same there.",)
 
 
 def _outside(entries: U64, geometry: Geometry, size: int) -> NDArray[np.bool_]:
@@ -203,52 +256,3 @@ def _outside(entries: U64, geometry: Geometry, size: int) -> NDArray[np.bool_]:
         start, _ = compressed_fields(entries.reshape(-1), geometry)
         wrong |= packed & (start >= size).reshape(entries.shape)
     return wrong
-
-
-class _Backup(ExitStack):
-    """A backup of the image's disk, open for reading.
-
-    Raises EditRefused when it is shorter than the disk, StorageError, FormatError.
-    """
-
-    def __init__(self, path: str, image: Image) -> None:
-        super().__init__()
-        self._image = image
-        opened = open_image(path)
-        self.callback(opened.close)
-        self._opened = opened
-        self._active: Disk = opened.active if not isinstance(opened, Image) else self._chained()
-        size = self._active.virtual_size
-        if size < image.virtual_size:
-            self.close()
-            raise EditRefused(
-                f"The backup '{safe(path)}' has {size} bytes of disk, the "
-                f"image has {image.virtual_size}."
-            )
-
-    def _chained(self) -> Disk:
-        assert isinstance(self._opened, Image)
-        self._opened.require_plain()
-        self._image.require_plain()
-        if self._opened.backing is None:
-            return self._opened.active
-        return self.enter_context(open_chain(self._opened, Gate(Policy.OWN_FOLDER)))
-
-    def disk(self, state: str) -> Disk | None:
-        """The disk of a state of the image, None when the backup does not have it."""
-        if state == "active":
-            return self._active
-        if not isinstance(self._opened, Image) or self._opened.backing is not None:
-            return None
-        wanted = next((s for s in self._opened.snapshots if s.label == state), None)
-        return None if wanted is None else self._opened.snapshot_state(wanted)
-
-    def read(self, disk: Disk, first: int, clusters: int) -> bytes:
-        """The content of guest clusters, zeros behind the disk's end."""
-        bits = self._image.header.cluster_bits
-        start, length = first << bits, clusters << bits
-        try:
-            data = disk.read(start, max(0, min(length, disk.virtual_size - start)))
-        except GuestDataError as error:
-            raise EditRefused(f"The backup cannot be read where it is needed: {error}") from error
-        return data.ljust(length, b"\0")
