@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import time
-from collections.abc import Callable, Iterator
-from contextlib import chdir, contextmanager
+from collections.abc import Callable
+from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ from qcow.image.image import Image
 from qcow.opening import open as open_image
 from qcow.storage.gate import Gate, Policy
 from tests.support.images import noise, qemu_check
+from tests.support.live import nbd_server
 from tests.support.qemu import guest_bytes, qemu_img, qemu_io, run
 
 pytestmark = pytest.mark.oracle
@@ -162,28 +161,11 @@ def mapped(image: Path) -> list[dict[str, Any]]:
     return joined
 
 
-@contextmanager
-def served(image: Path, bitmap: str) -> Iterator[str]:
-    """An NBD export of the image with one bitmap; its socket."""
-    socket = image.parent / f"{bitmap}.sock"
-    server = subprocess.Popen(
-        ["qemu-nbd", "-r", "-t", "-f", "qcow2", "-B", bitmap, "-k", str(socket), str(image)]
-    )
-    try:
-        deadline = time.monotonic() + 20
-        while not socket.exists() and time.monotonic() < deadline:
-            time.sleep(0.01)
-        yield str(socket)
-    finally:
-        server.terminate()
-        server.wait()
-
-
 def dirty(image: Path, bitmap: str) -> Any:
     """The runs of a bitmap, as an NBD client sees them."""
-    with served(image, bitmap) as socket:
+    with nbd_server(image, "-r", "-B", bitmap):
         where = (
-            f"driver=nbd,server.type=unix,server.path={socket},"
+            f"driver=nbd,server.type=unix,server.path={image}.sock,"
             f"x-dirty-bitmap=qemu:dirty-bitmap:{bitmap}"
         )
         said = json.loads(run("qemu-img", "map", "--output=json", "--image-opts", where).stdout)

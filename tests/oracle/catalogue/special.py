@@ -261,8 +261,10 @@ def through_nbd(folder: Path) -> Path:
             check=True, capture_output=True, timeout=60,
         )  # fmt: skip
     finally:
-        server.terminate()  # qemu-nbd closes the image properly on SIGTERM
-        server.communicate(timeout=60)
+        try:
+            server.communicate(timeout=60)  # it closes the image when its only client is gone
+        finally:
+            server.kill()
         shutil.rmtree(socket_folder)
     return path
 
