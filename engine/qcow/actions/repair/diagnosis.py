@@ -49,6 +49,7 @@ Finder = Callable[[Case, CancelToken | None], list[Remedy]]
 def finders() -> tuple[Finder, ...]:
     """Everything that knows a kind of damage, in the order in which it is shown."""
     from .bitmaps import find_bitmaps
+    from .compressed import find_compressed
     from .entries import find_entries
     from .l1_entries import find_l1_entries
     from .leaks import find_leaks
@@ -66,6 +67,7 @@ def finders() -> tuple[Finder, ...]:
         find_shared_tables,
         find_overlaps,
         find_entries,
+        find_compressed,
         find_truncation,
         find_bitmaps,
         find_leaks,

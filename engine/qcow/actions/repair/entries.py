@@ -37,7 +37,7 @@ Cure = Callable[["Repair", Entries], tuple[U64, U64 | None]]
 
 
 @dataclass(frozen=True)
-class _Way:
+class Way:
     """An option and how it is carried out."""
 
     option: Option
@@ -47,7 +47,7 @@ class _Way:
 class EntryRemedy(Remedy):
     """One kind of damage to L2 entries, all places together."""
 
-    def __init__(self, id_: str, finding: Finding, entries: Entries, *ways: _Way) -> None:
+    def __init__(self, id_: str, finding: Finding, entries: Entries, *ways: Way) -> None:
         self.id = id_
         self.finding = finding
         self.options = tuple(way.option for way in ways)
@@ -83,7 +83,6 @@ _HANDLED = frozenset(
         K.COMPRESSED_COPIED,
         K.COMPRESSED_OUTSIDE,
         K.COMPRESSED_MISPLACED,
-        K.COMPRESSED_DAMAGED,
     }
 )
 
@@ -144,7 +143,7 @@ class _Search:
     def _remedies_of(self, name: str, entries: Entries, case: Case) -> list[Remedy]:
         if name == "unaligned":
             return self._unaligned(entries, case)
-        made: dict[str, Callable[[Entries], tuple[FindingKind, tuple[_Way, ...]]]] = {
+        made: dict[str, Callable[[Entries], tuple[FindingKind, tuple[Way, ...]]]] = {
             "reserved": lambda e: (K.L2_RESERVED, (self._clear(e, _RESERVED, "reserved bits"),)),
             "zero-flag": self._zero_flag,
             "zero-unaligned": lambda e: (K.ZERO_UNALIGNED, (self._forget_place(e),)),
@@ -171,7 +170,7 @@ class _Search:
         ranges = guest_ranges(self._image, self._geometry, entries)
         return Finding(kind, what, number, "L2 table", guest_ranges=ranges[:1000])
 
-    def _clear(self, entries: Entries, bits: np.uint64, what: str) -> _Way:
+    def _clear(self, entries: Entries, bits: np.uint64, what: str) -> Way:
         option = Option(
             "clear",
             f"Clear the {what}",
@@ -179,9 +178,9 @@ class _Search:
             "",
             "The tables that hold them, anew.",
         )
-        return _Way(option, lambda tx, found: (found.values & ~bits, found.bitmaps))
+        return Way(option, lambda tx, found: (found.values & ~bits, found.bitmaps))
 
-    def _forget_place(self, entries: Entries) -> _Way:
+    def _forget_place(self, entries: Entries) -> Way:
         option = Option(
             "zero",
             "Keep the zeros and forget the impossible place reserved for them",
@@ -190,9 +189,9 @@ class _Search:
             "The tables that hold them, anew.",
             changes=guest_ranges(self._image, self._geometry, entries),
         )
-        return _Way(option, lambda tx, found: (_zeros(found.values, _ZERO), found.bitmaps))
+        return Way(option, lambda tx, found: (_zeros(found.values, _ZERO), found.bitmaps))
 
-    def _zero_flag(self, entries: Entries) -> tuple[FindingKind, tuple[_Way, ...]]:
+    def _zero_flag(self, entries: Entries) -> tuple[FindingKind, tuple[Way, ...]]:
         hidden = self._image.backing is not None and bool((entries.values & OFFSETS == 0).any())
         ranges = guest_ranges(self._image, self._geometry, entries)
         clear = Option(
@@ -214,8 +213,8 @@ class _Search:
             changes=ranges,
         )
         ways = (
-            _Way(clear, lambda tx, found: (found.values & ~_ZERO, found.bitmaps)),
-            _Way(zero, self._zeroed),
+            Way(clear, lambda tx, found: (found.values & ~_ZERO, found.bitmaps)),
+            Way(zero, zeroed),
         )
         return K.ZERO_FLAG, ways
 
@@ -239,14 +238,14 @@ class _Search:
                 changes=guest_ranges(self._image, self._geometry, some),
                 evidence=("Each of these clusters is counted as used and has no other owner.",),
             )
-            way = _Way(repoint, lambda tx, found: (found.values & mask, found.bitmaps))
+            way = Way(repoint, lambda tx, found: (found.values & mask, found.bitmaps))
             made.append(EntryRemedy("l2-unaligned", finding, some, way, *self._give_up(some)))
         if not meant.all():
             rest = entries.take(~meant)
             made.append(EntryRemedy("l2-unaligned-lost", finding, rest, *self._give_up(rest)))
         return made
 
-    def _subclusters(self, entries: Entries) -> tuple[FindingKind, tuple[_Way, ...]]:
+    def _subclusters(self, entries: Entries) -> tuple[FindingKind, tuple[Way, ...]]:
         ranges = guest_ranges(self._image, self._geometry, entries)
         data = Option(
             "data",
@@ -277,9 +276,9 @@ class _Search:
             both = (found.bitmaps >> _SHIFT32) & found.bitmaps & _LOW32
             return found.values, found.bitmaps & ~both
 
-        return K.SUBCLUSTERS, (_Way(data, as_data), _Way(zero, as_zero))
+        return K.SUBCLUSTERS, (Way(data, as_data), Way(zero, as_zero))
 
-    def _no_cluster(self) -> _Way:
+    def _no_cluster(self) -> Way:
         option = Option(
             "clear",
             "Clear the bits that claim data where there is no cluster",
@@ -292,9 +291,9 @@ class _Search:
             assert found.bitmaps is not None
             return found.values, found.bitmaps & ~_LOW32
 
-        return _Way(option, clear)
+        return Way(option, clear)
 
-    def _drop_bitmap(self) -> _Way:
+    def _drop_bitmap(self) -> Way:
         option = Option(
             "clear",
             "Clear the bitmaps that compressed clusters do not have",
@@ -302,48 +301,51 @@ class _Search:
             "",
             "The tables that hold them, anew.",
         )
-        return _Way(option, lambda tx, found: (found.values, _nothing(found)))
+        return Way(option, lambda tx, found: (found.values, _nothing(found)))
 
-    def _give_up(self, entries: Entries) -> tuple[_Way, ...]:
-        """The data is not to be had: say so by zeros, or let the backing file show."""
-        ranges = guest_ranges(self._image, self._geometry, entries)
-        zero = Option(
-            "zero",
-            "Let the guest read zeros there",
+    def _give_up(self, entries: Entries) -> tuple[Way, ...]:
+        return give_up(self._image, self._geometry, entries)
+
+
+def give_up(image: Image, geometry: Geometry, entries: Entries) -> tuple[Way, ...]:
+    """The data is not to be had: say so by zeros, or let the backing file show."""
+    ranges = guest_ranges(image, geometry, entries)
+    zero = Option(
+        "zero",
+        "Let the guest read zeros there",
+        "Everything else.",
+        "The guest data of these clusters, which cannot be read now either.",
+        "The tables that hold them, anew.",
+        certain=False,
+        changes=ranges,
+    )
+    ways = [Way(zero, zeroed)]
+    if image.backing is not None:
+        drop = Option(
+            "backing",
+            "Let the guest read what the backing file has there",
             "Everything else.",
             "The guest data of these clusters, which cannot be read now either.",
             "The tables that hold them, anew.",
             certain=False,
             changes=ranges,
         )
-        ways = [_Way(zero, self._zeroed)]
-        if self._image.backing is not None:
-            drop = Option(
-                "backing",
-                "Let the guest read what the backing file has there",
-                "Everything else.",
-                "The guest data of these clusters, which cannot be read now either.",
-                "The tables that hold them, anew.",
-                certain=False,
-                changes=ranges,
-            )
-            ways.append(
-                _Way(drop, lambda tx, found: (found.values & np.uint64(0), _nothing(found)))
-            )
-        return tuple(ways)
+        ways.append(Way(drop, _unmapped))
+    return tuple(ways)
 
-    def _zeroed(self, tx: Repair, found: Entries) -> tuple[U64, U64 | None]:
-        """Entries that read as zeros, in whatever way the image can say that."""
-        if found.bitmaps is not None:
-            return found.values & np.uint64(0), np.full_like(found.bitmaps, _ALL_ZERO)
-        if self._geometry.version >= 3:
-            return np.full_like(found.values, _ZERO), None
-        if self._image.backing is None:
-            return found.values & np.uint64(0), None
-        # Version 2 over a backing file can say it only with a cluster of zeros.
-        zeros = bytes(self._geometry.cluster_size)
-        places = [tx.place(zeros) for _ in range(len(found.values))]
-        return np.array(places, dtype=np.uint64), None
+
+def zeroed(tx: Repair, found: Entries) -> tuple[U64, U64 | None]:
+    """Entries that read as zeros, in whatever way the image can say that."""
+    if found.bitmaps is not None:
+        return found.values & np.uint64(0), np.full_like(found.bitmaps, _ALL_ZERO)
+    if tx.geometry.version >= 3:
+        return np.full_like(found.values, _ZERO), None
+    if tx.image.backing is None:
+        return found.values & np.uint64(0), None
+    # Version 2 over a backing file can say it only with a cluster of zeros.
+    zeros = bytes(tx.geometry.cluster_size)
+    places = [tx.place(zeros) for _ in range(len(found.values))]
+    return np.array(places, dtype=np.uint64), None
 
 
 def _zeros(values: U64, flag: np.uint64) -> U64:
