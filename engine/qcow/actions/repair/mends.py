@@ -93,12 +93,20 @@ MendFinder = Callable[[Sight], list[Mend]]
 def menders() -> tuple[MendFinder, ...]:
     """Everything that knows how the image could be seen better, in this order."""
     from .bitmaps import find_directory
+    from .extended_l2 import find_extended_l2
     from .extensions import find_extensions
     from .header import find_header
     from .luks import find_luks
     from .snapshots import find_snapshots
 
-    return (find_header, find_extensions, find_luks, find_snapshots, find_directory)
+    return (
+        find_extended_l2,  # what tables map, and so the size, depends on it
+        find_header,
+        find_extensions,
+        find_luks,
+        find_snapshots,
+        find_directory,
+    )
 
 
 def see(
