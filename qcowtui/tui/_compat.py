@@ -14,6 +14,7 @@ from textual import events
 from textual._compositor import ChopsUpdate, Compositor
 from textual.app import App
 from textual.binding import BindingsMap
+from textual.content import Content
 from textual.dom import DOMNode
 from textual.geometry import Region
 from textual.screen import Screen
@@ -78,13 +79,34 @@ class ThriftyCompositor(Compositor):
             seen = region.intersection(clip)
             parts = [part for part in map(seen.intersection, left) if part]
             if parts:
-                top, bottom = min(part.y for part in parts), max(part.bottom for part in parts)
-                lines = Region(seen.x, top, seen.width, bottom - top)
-                yield region, lines, widget.render_lines(lines.translate(-region.offset))
+                for first, last in _rows(parts):
+                    lines = Region(seen.x, first, seen.width, last - first)
+                    yield region, lines, widget.render_lines(lines.translate(-region.offset))
                 # From front to back: what a widget covers is not seen of those behind it.
                 left = tuple(part for part in left if not seen.contains_region(part))
                 if not left:
                     return
+
+
+def _rows(regions: Iterable[Region]) -> list[tuple[int, int]]:
+    """The rows that ``regions`` are on, as few (first, end) as possible."""
+    found: list[tuple[int, int]] = []
+    for first, end in sorted((region.y, region.bottom) for region in regions):
+        if found and first <= found[-1][1]:
+            found[-1] = found[-1][0], max(end, found[-1][1])
+        else:
+            found.append((first, end))
+    return found
+
+
+def set_border_titles(widget: Widget, title: Text, subtitle: Text) -> None:
+    """Exchange both titles of a border, and paint the border alone anew, not what is in it."""
+    widget._border_title, widget._border_subtitle = (
+        Content.from_rich_text(text).expand_tabs(4).split()[0] for text in (title, subtitle)
+    )
+    width, height = widget.outer_size
+    left, top = widget.content_offset
+    widget.refresh(Region(-left, -top, width, 1), Region(-left, height - 1 - top, width, 1))
 
 
 class Keyless(Widget):

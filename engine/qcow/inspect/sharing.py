@@ -136,8 +136,10 @@ class _StateSets:
 
     def __init__(self, states: int) -> None:
         self.states = states
-        # Up to 16 states cannot form more sets than 16 bits can number.
-        self._ids = ClusterArray(np.uint16 if states <= 16 else np.uint32)
+        # Up to 8 states cannot form more sets than 8 bits can number.
+        self._ids = ClusterArray(
+            np.uint8 if states <= 8 else np.uint16 if states <= 16 else np.uint32
+        )
         self._masks: list[int] = [0]
         self._by_mask: dict[int, int] = {0: 0}
         self._unions: dict[tuple[int, int], int] = {}

@@ -131,8 +131,6 @@ class AllocationPane(MapPane):
         if legend is not None and legend.is_mounted:
             source = self._legends[self._kind]
             if legend.source is not source:
-                # The map keeps its size, and with it its scale, whatever there is to explain.
-                legend.styles.min_height = max(1, legend.size.height)
                 legend.set_source(source, self.session.cluster_size)
             else:
                 legend.data_changed()

@@ -29,6 +29,7 @@ from textual.widget import Widget
 from ...commands.command import Scope
 from ...views.selection import Selection
 from ...views.session import Part, Session
+from .._compat import set_border_titles
 from ..bindings import bindings_for, why_not
 from ..widgets.filter_line import FilterLine
 
@@ -158,12 +159,11 @@ class Pane(Vertical, can_focus=True):
     def retitle(self, addition: str = "", subtitle: str = "") -> None:
         """Put the title into the border, with something added (safe to show)."""
         if (addition, subtitle) == self._titled:
-            return  # a border that is set anew repaints the whole pane
+            return
         self._titled = (addition, subtitle)
         title = self.TITLE if self.number is None else f"{self.number} {self.TITLE}"
         # Text, not str: what is added must never be read as markup.
-        self.border_title = Text(f"{title}  {addition}" if addition else title)
-        self.border_subtitle = Text(subtitle)
+        set_border_titles(self, Text(f"{title}  {addition}" if addition else title), Text(subtitle))
 
     # ---- keys
 

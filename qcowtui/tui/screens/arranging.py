@@ -72,7 +72,6 @@ class ArrangedScreen(CommandScreen):
         yield KeyBar(id="keys")
 
     def on_mount(self) -> None:
-        super().on_mount()
         self._arrange()
         self.pane("map").focus()
 

@@ -108,6 +108,7 @@ class CommandScreen(ThriftyScreen[None]):
 
     # ---- the key bar
 
+    # Textual itself calls the ``on_`` methods of every class above: none calls its parent's.
     def on_mount(self) -> None:
         self.bindings_updated_signal.subscribe(self, self._refresh_key_bar)
         self._refresh_key_bar(self)

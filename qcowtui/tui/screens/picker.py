@@ -98,7 +98,6 @@ class PickerScreen(CommandScreen):
         yield KeyBar(id="keys")
 
     def on_mount(self) -> None:
-        super().on_mount()
         self.query_one(VirtualList).focus()
         self.action_refresh_list()
 

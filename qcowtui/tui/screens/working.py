@@ -47,7 +47,6 @@ class WorkingScreen(NavigatedScreen):
         self._stale = False
 
     def on_mount(self) -> None:
-        super().on_mount()
         self.show_title()
         # The first paint waits for nothing: work begins when it is done.
         self.call_after_refresh(self._begin)
@@ -69,7 +68,6 @@ class WorkingScreen(NavigatedScreen):
         self.runner.start(jobs, reread=reread, change=change)
 
     def on_unmount(self) -> None:
-        super().on_unmount()
         self.runner.close()
 
     # ---- commands

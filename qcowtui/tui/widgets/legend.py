@@ -88,6 +88,7 @@ class Legend(OwnColors, can_focus=True, inherit_bindings=False):
         self._entries: list[LegendEntry] = []
         self._generation = -1
         self._cursor = 0
+        self._room = (0, 0)  # columns and lines
 
     def set_source(self, source: LegendSource, cluster_size: int | None = None) -> None:
         """Explain another map."""
@@ -97,12 +98,12 @@ class Legend(OwnColors, can_focus=True, inherit_bindings=False):
         self.data_changed()
 
     def data_changed(self) -> None:
-        """The source may have news: lay out again if the number of entries changed."""
+        """The source may have news: lay out again if it needs more lines than before."""
         if self._generation == self.source.generation:
             return
-        before = len(self._entries)
         self._read()
-        self.refresh(layout=len(self._entries) != before)
+        width, rows = self._room
+        self.refresh(layout=self._grid(width).rows > rows)
 
     def notify_style_update(self) -> None:
         super().notify_style_update()
@@ -122,7 +123,11 @@ class Legend(OwnColors, can_focus=True, inherit_bindings=False):
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         self._read()
-        return self._grid(width).rows
+        rows = self._grid(width).rows
+        if self._room[0] == width:  # whatever there is to explain, the map keeps its size
+            rows = max(rows, self._room[1])
+        self._room = (width, rows)
+        return rows
 
     def _grid(self, width: int) -> _Grid:
         """The most columns that fit, each as wide as its widest entry."""
