@@ -2,73 +2,121 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ..chain import Chain
 from ..chain.intersect import aligned
-from ..disk import ExtentKind
+from ..disk import Extent, ExtentKind, extents_of
 from ..errors import VerificationError
+from ..image.mapping import select
+from ..inspect.check.parallel import share_out, threads_for
 from ..inspect.diff import read_padded
 from ..inspect.identity import Identities
 from ..layout.constants import SECTOR
+from ..layout.tables import U64
+from .stored import Place, place_of
 
 if TYPE_CHECKING:
     from ..edit.editor import Editor
 
-#: Guest bytes read at a time from each of the two.
-_PIECE = 4 << 20
+#: Bytes read at a time from each of the two: few enough to stay in the processor's cache.
+_PIECE = 1 << 20
+#: Bytes that a thread takes upon itself at a time.
+_JOB = 32 << 20
+
+
+class _Job(NamedTuple):
+    """Guest bytes from ``start`` that must be the same; ``places`` where both lie as they are."""
+
+    start: int
+    length: int
+    places: tuple[Place, Place] | None
 
 
 def require_same(editor: Editor, depth: int, start: int, stop: int) -> None:
     """Raise VerificationError unless the layer at ``depth`` shows guest bytes [start, stop) of it.
 
-    Both are read anew, at the same time; what one and the same table maps is the same.
+    Both are read anew, but for what one and the same table maps.
     """
     editor.refresh()
     top = editor.chain()
     base = top.at_layer(depth)
-    one, other = (np.zeros(_PIECE // 8, dtype=np.uint64) for _ in range(2))
-    with ThreadPoolExecutor(1) as pool:
-        for begin, end in _unlike(top, base, start, stop):
-            for at in range(begin, end, _PIECE):
-                editor.step("comparing the base", at - start, stop - start, "bytes")
-                words = -(-min(_PIECE, end - at) // 8)
-                reading = pool.submit(read_padded, base, at, other[:words])
-                read_padded(top, at, one[:words])
-                reading.result()
-                if not np.array_equal(one[:words], other[:words]):
-                    differs = int((one[:words] != other[:words]).argmax()) * 8
-                    raise VerificationError(
-                        "The base does not show what the image shows at "
-                        f"{(at + differs) // SECTOR * SECTOR:#x} of the disk, so the image was not "
-                        "emptied; its disk is what it was."
-                    )
+    jobs = list(_jobs(top, base, start, stop))
+    direct = [job for job in jobs if job.places is not None]
+
+    def between(number: int) -> None:
+        editor.step("comparing the base", min(number, len(direct)), len(direct), "pieces")
+
+    def work(take: Callable[[], _Job | None]) -> None:
+        pair = [np.empty(_PIECE // 8, dtype=np.uint64) for _ in range(2)]
+        while (job := take()) is not None:
+            _compare(job, pair)
+
+    share_out(direct, work, threads_for(4 * len(direct)), between)
+    pair = [np.empty(_PIECE // 8, dtype=np.uint64) for _ in range(2)]
+    for job in jobs:
+        if job.places is None:
+            _read_and_compare(editor, top, base, job, pair)
 
 
-def _unlike(top: Chain, base: Chain, start: int, stop: int) -> Iterator[tuple[int, int]]:
-    """(start, end) of runs in [start, stop) that must be read, neighbours joined.
+def _compare(job: _Job, pair: list[U64]) -> None:
+    assert job.places is not None
+    for at in range(0, job.length, _PIECE):
+        length = min(_PIECE, job.length - at)
+        words = -(-length // 8)
+        for place, buffer in zip(job.places, pair, strict=True):
+            buffer[words - 1] = 0  # the last sector of a raw file may be a part of one
+            view = buffer[:words].data.cast("B")[:length]
+            got = place.storage.read_into(place.host + at, view)
+            view[got:] = bytes(length - got)
+        _require_equal(job.start + at, pair[0][:words], pair[1][:words])
 
-    Whole sectors: a run of a raw file may end anywhere.
-    """
+
+def _read_and_compare(editor: Editor, top: Chain, base: Chain, job: _Job, pair: list[U64]) -> None:
+    for at in range(job.start, job.start + job.length, _PIECE):
+        editor.step("comparing the base", at, job.start + job.length, "bytes")
+        words = -(-min(_PIECE, job.start + job.length - at) // 8)
+        for disk, buffer in zip((top, base), pair, strict=True):
+            read_padded(disk, at, buffer[:words])
+        _require_equal(at, pair[0][:words], pair[1][:words])
+
+
+def _require_equal(at: int, one: U64, other: U64) -> None:
+    if np.array_equal(one, other):
+        return
+    differs = at + int((one != other).argmax()) * 8
+    raise VerificationError(
+        f"The base does not show what the image shows at {differs // SECTOR * SECTOR:#x} of the "
+        "disk, so the image was not emptied; its disk is what it was."
+    )
+
+
+def _jobs(top: Chain, base: Chain, start: int, stop: int) -> Iterator[_Job]:
+    """What must be read of [start, stop), in pieces for one thread each."""
     identities = Identities(top, base)
-    held: tuple[int, int] | None = None
-    for one, other in aligned(top.runs(start, stop - start), base.runs(start, stop - start)):
+    length = stop - start
+    for one, other in aligned(top.runs(start, length), base.runs(start, length)):
         same = identities.same_table(one, other)
         same |= identities.reads_zero(top, one) & identities.reads_zero(base, other)
         data = (one.kind == ExtentKind.DATA) & (other.kind == ExtentKind.DATA)
         same |= identities.same_file(one, other) & data & (one.host == other.host)
-        first = one.start[~same] & -SECTOR
-        last = (one.start[~same] + one.length[~same] + SECTOR - 1) & -SECTOR
-        for begin, end in zip(first.tolist(), last.tolist(), strict=True):
-            if held is not None and begin <= held[1]:
-                held = held[0], max(end, held[1])
-                continue
-            if held is not None:
-                yield held
-            held = begin, end
-    if held is not None:
-        yield held
+        pairs = extents_of(select(one, ~same)), extents_of(select(other, ~same))
+        for seen, under in zip(*pairs, strict=True):
+            yield from _divided(seen, _places(top, base, seen, under))
+
+
+def _places(top: Chain, base: Chain, seen: Extent, under: Extent) -> tuple[Place, Place] | None:
+    one, other = place_of(top, seen), place_of(base, under)
+    return None if one is None or other is None else (one, other)
+
+
+def _divided(run: Extent, places: tuple[Place, Place] | None) -> Iterator[_Job]:
+    for at in range(0, run.length, _JOB):
+        part = None
+        if places is not None:
+            one, other = (place._replace(host=place.host + at) for place in places)
+            part = one, other
+        yield _Job(run.start + at, min(_JOB, run.length - at), part)

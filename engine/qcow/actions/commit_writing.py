@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from ..chain import Chain
+from ..disk import Extent
 from ..edit.bitmap_marks import mark_dirty
 from ..edit.editor import Editor
 from ..edit.guest_data import GuestWriter
+from ..edit.placing import Fill, Stored
 from ..edit.plan import Outcome, Plan
 from ..edit.resizing import grow
 from ..edit.verify import View
@@ -18,11 +21,12 @@ from ..storage.overlay import OverlayStorage
 from ..text import safe
 from .commit_compare import require_same
 from .commit_runs import Run, read_run, runs_above
+from .stored import place_of
 
 #: Guest bytes written to a base before they are made to last and let go of; see :func:`batch`.
 BATCH = 256 << 20
 #: Bytes written to a raw base at a time.
-_STEP = 1 << 20
+_STEP = 4 << 20
 
 
 def batch(image: AnyImage) -> int:
@@ -118,13 +122,20 @@ def _write_batch(
                 break
             length = min(end - start, most - data)
 
-            def fill(offset: int, buffer: memoryview, run: Run = run) -> None:
-                read_run(chain, run, offset, buffer)
-
-            writer.write(start, length, fill)
+            writer.write(start, length, _source(chain, run, run.extent))
             data += length
             start += length
     return None, data, zeros
+
+
+def _source(chain: Chain, run: Run, extent: Extent) -> Fill:
+    if (place := place_of(chain, extent)) is not None:
+        return Stored(run.start, *place)
+
+    def fill(offset: int, buffer: memoryview) -> None:
+        read_run(chain, run, offset, buffer)
+
+    return fill
 
 
 def write_to_raw(editor: Editor, file: WritableStorage, depth: int, *, compare: bool) -> Written:
@@ -183,6 +194,8 @@ def _write_raw_batch(
             editor.step("writing to the base", start, size, "bytes")
             if isinstance(file, OverlayStorage):
                 file.promise(start, length)
+            elif (place := place_of(chain, run.extent)) is not None:
+                file.copy(place.storage, place.host + start - run.start, start, length)
             else:
                 part = buffer[:length]
                 part[:] = bytes(length)

@@ -11,26 +11,31 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..chain import Chain
+from ..disk import extents_of
 from ..edit.editor import Editor
 from ..edit.guest_data import GuestWriter
-from ..edit.placing import Content
+from ..edit.placing import Content, Fill, Stored
 from ..edit.plan import Outcome
 from ..edit.verify import View
 from ..edit.zero_content import zero_rows
 from ..errors import EditRefused
 from ..inspect.diff import diff, read_padded
 from ..inspect.identity import Identities
-from ..layout.tables import I64
+from ..layout.tables import I64, U64
 from ..text import safe
 from .command_line import command_line
 from .new_base import encoded_name, on_top, over_new_base, require_room_for_backing
+from .stored import Place, place_of
 
 #: Guest bytes copied before a switch makes them last, at least: what a kill can cost.
 BATCH = 256 << 20
-#: Guest bytes compared at a time.
-_PIECE = 4 << 20
+#: Guest bytes read at a time: few enough to stay in the processor's cache.
+_PIECE = 1 << 20
+#: Guest bytes of adjacent data copied at a time.
+_LONG = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +89,11 @@ class Rebase:
 
 
 class _Difference(NamedTuple):
-    """Guest bytes from ``start`` that read as ``content`` over the old base, else over the new.
-
-    ``content`` holds the bytes up to a limit of the piece; None where they are all zero.
-    """
+    """Guest bytes from ``start`` on that would read differently; ``content`` None: all zeros."""
 
     start: int
     length: int
-    content: memoryview | None
+    content: Fill | None
 
 
 def move_to(
@@ -138,40 +140,82 @@ def _copy_batch(
         if content is None:
             writer.zero(start, length)
         else:
-            writer.write(start, len(content), Content(start, content))
+            writer.write(start, length, content)
         copied += length
     return None, copied
 
 
 def _differences(editor: Editor, old: Chain, new: Chain, at: int) -> Iterator[_Difference]:
     """Units of allocation (clusters, subclusters) from ``at`` on that read differently."""
-    geometry = editor.image.usable_geometry()
-    unit, size = geometry.subcluster_size, editor.image.virtual_size
-    step = max(unit, _PIECE)
-    buffers = [np.zeros(step // 8, dtype=np.uint64) for _ in range(2)]
+    unit, size = editor.image.usable_geometry().subcluster_size, editor.image.virtual_size
+    buffers = [np.zeros(max(unit, _PIECE) // 8, dtype=np.uint64) for _ in range(2)]
     for start, end in _aligned_ranges(editor, old, new, unit):
-        for begin in range(max(start, at), end, step):
-            stop = min(begin + step, end)
+        for begin, stop, place in _stretches(old, new, max(start, at), end, unit):
             editor.step("comparing the bases", begin, size, "bytes")
-            length = min(stop, size) - begin
+            if place is not None:
+                source = Stored(begin, *place)
+                zero = _zero_units(source, stop, unit, buffers[0])
+                yield from _as_differences(begin, unit, stop, np.where(zero, 0, 1), source)
+                continue
             one, other = (buffer[: (stop - begin) // 8] for buffer in buffers)
             read_padded(old, begin, one)
-            rows = one.reshape(-1, unit // 8)
-            zero = zero_rows(rows)
-            if _surely_zero(new, begin, stop):
-                differs = ~zero
-            else:
-                read_padded(new, begin, other)
-                differs = (one != other).reshape(rows.shape).any(axis=1)
-            # 0: the same, 1: differs, 2: differs and is zero in the old chain
-            state = np.where(differs, 1 + zero, 0)
-            view = one.data.cast("B")
-            edges = np.flatnonzero(np.diff(state)) + 1
-            for low, high in zip([0, *edges.tolist()], [*edges.tolist(), len(rows)], strict=True):
-                if state[low]:
-                    first, last = low * unit, min(high * unit, length)
-                    content = view[first:last] if state[low] == 1 else None
-                    yield _Difference(begin + first, last - first, content)
+            read_padded(new, begin, other)
+            differs = (one != other).reshape(-1, unit // 8).any(axis=1)
+            state = np.where(differs, 1 + zero_rows(one.reshape(-1, unit // 8)), 0)
+            limit = min(stop, size)
+            content = Content(begin, one.data.cast("B")[: limit - begin])
+            yield from _as_differences(begin, unit, limit, state, content)
+
+
+def _as_differences(
+    begin: int, unit: int, limit: int, state: NDArray[np.int64], content: Fill
+) -> Iterator[_Difference]:
+    """Units from ``begin`` on by their state: the same (0), to be copied (1), to be zeroed (2)."""
+    edges = np.flatnonzero(np.diff(state)) + 1
+    for low, high in zip([0, *edges.tolist()], [*edges.tolist(), len(state)], strict=True):
+        if state[low]:
+            first, last = begin + low * unit, min(begin + high * unit, limit)
+            yield _Difference(first, last - first, content if state[low] == 1 else None)
+
+
+def _zero_units(source: Stored, stop: int, unit: int, buffer: U64) -> NDArray[np.bool_]:
+    """Which units of guest bytes up to ``stop`` hold nothing but zeros."""
+    found = []
+    for at in range(source.start, stop, buffer.nbytes):
+        words = buffer[: (min(buffer.nbytes, stop - at)) // 8]
+        source(at, words.data.cast("B"))
+        found.append(zero_rows(words.reshape(-1, unit // 8)))
+    return np.concatenate(found)
+
+
+def _stretches(
+    old: Chain, new: Chain, start: int, end: int, unit: int
+) -> Iterator[tuple[int, int, Place | None]]:
+    """(start, end, place) of pieces of [start, end), all of whole units.
+
+    With a place the old chain has its data there and the new chain has nothing but zeros.
+    """
+    long = max(unit, _LONG)
+    done = start
+    for batch in old.runs(start, end - start):
+        for extent in extents_of(batch):
+            low = -(-extent.start // unit) * unit
+            high = (extent.start + extent.length) // unit * unit
+            place = place_of(old, extent) if high - low >= _PIECE else None
+            if place is None or not _surely_zero(new, low, high):
+                continue
+            yield from _slowly(done, low, unit)
+            for at in range(low, high, long):
+                host = place.host + at - extent.start
+                yield at, min(at + long, high), place._replace(host=host)
+            done = high
+    yield from _slowly(done, end, unit)
+
+
+def _slowly(start: int, end: int, unit: int) -> Iterator[tuple[int, int, None]]:
+    step = max(unit, _PIECE)
+    for at in range(start, end, step):
+        yield at, min(at + step, end), None
 
 
 def _surely_zero(disk: Chain, start: int, stop: int) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..layout.tables import I64
+from ..storage.base import Storage
 from .entries import data_entries
 from .identity_file import IdentityFile
 from .zero_content import zero_rows
@@ -38,6 +39,23 @@ class Content:
         """The bytes of a range; None where there are not so many."""
         at = offset - self.start
         return self.data[at : at + length] if at + length <= len(self.data) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Guest bytes from ``start`` on as they lie in ``source`` from ``host`` on: a :data:`Fill` that
+    the system can carry out by itself."""
+
+    start: int
+    source: Storage
+    host: int
+
+    def __call__(self, offset: int, buffer: memoryview) -> None:
+        self.source.read_into(self.at(offset), buffer)
+
+    def at(self, offset: int) -> int:
+        """Where in ``source`` the guest byte ``offset`` lies."""
+        return self.host + offset - self.start
 
 
 #: Bytes of guest data that are mapped together (at least one cluster).
@@ -70,6 +88,11 @@ class Placer:
             count = min(step, first + clusters - at)
             self._step(at - first, clusters)
             places = self._places(at, count)
+            inside = (at + count) << self._bits <= self._size
+            if isinstance(fill, Stored) and self._external is None and inside:
+                self._copy(at, places, fill)
+                self._map(at, places)
+                continue
             for low in range(0, count, self._piece):
                 part = slice(low, min(count, low + self._piece))
                 data = None if self._editor.dry else self._filled(at + low, part, fill)
@@ -125,13 +148,25 @@ class Placer:
             self._external.write(first << self._bits, len(places) << self._bits, data)
             return
         guard = self._tx.guard
-        breaks = (np.flatnonzero(np.diff(places) != 1) + 1).tolist()
-        for low, high in zip([0, *breaks], [*breaks, len(places)], strict=True):
-            at, length = int(places[low]) << self._bits, (high - low) << self._bits
+        for low, at, length in self._runs(places):
             if data is None:
                 guard.promise(at, length)
             else:
-                guard.write(at, data[low << self._bits : high << self._bits])
+                guard.write(at, data[low : low + length])
+
+    def _copy(self, first: int, places: I64, source: Stored) -> None:
+        guard = self._tx.guard
+        for low, at, length in self._runs(places):
+            if self._editor.dry:
+                guard.promise(at, length)
+            else:
+                guard.copy(source.source, source.at((first << self._bits) + low), at, length)
+
+    def _runs(self, places: I64) -> Iterator[tuple[int, int, int]]:
+        """(bytes before it, host offset, bytes) of each run of adjacent clusters."""
+        breaks = (np.flatnonzero(np.diff(places) != 1) + 1).tolist()
+        for low, high in zip([0, *breaks], [*breaks, len(places)], strict=True):
+            yield low << self._bits, int(places[low]) << self._bits, (high - low) << self._bits
 
     def _map(self, first: int, places: I64) -> None:
         external = self._external is not None
