@@ -17,6 +17,8 @@ from typing import NamedTuple
 OFFSET = 0x00FFFFFFFFFFFE00
 COPIED = 1 << 63
 COMPRESSED = 1 << 62
+#: The largest disk, in bytes, that is read as a whole; damage makes much larger ones.
+_TINY = 1 << 26
 #: (number, word, subcluster bitmap) of the entries that say anything.
 Entries = tuple[tuple[int, int, int], ...]
 NOTHING_BELOW: Mapping[bytes, bytes] = {}
@@ -308,6 +310,8 @@ class TinyImage:
         if number is not None:
             _, _, size, l1_at, l1_size, _, _ = self.snapshots[number]
             l1 = self._words(l1_at, l1_size, "snapshot L1")
+        if size > _TINY:
+            raise ValueError(f"a disk of {size} bytes is none of a tiny image")
         disk = bytearray(self._backing[:size].ljust(size, b"\0"))
         for at, data in self._clusters(l1, size):
             if at < size:
