@@ -594,6 +594,31 @@ def _(p: Poked) -> None:
     p.file[:512] = bytes(512)
 
 
+# ---- flags and pointers that are sound by themselves, and wrong
+
+
+@_damage("COMPRESSED is set on plain data", "L2")
+def _(p: Poked) -> None:
+    entry = _middle(p.data(shared=False))
+    p.set(entry.at, entry.word | COMPRESSED)
+
+
+@_damage("feature bit for extended L2 is lost", "header")
+def _(p: Poked) -> None:
+    p.require(p.seen.extended)
+    p.set_header("incompatible_features", p.seen.incompatible & ~16)
+
+
+@_damage("L1 table offset names an empty table", "header")
+def _(p: Poked) -> None:
+    p.require(8 * p.seen.l1_size <= p.size)
+    cluster = -(-len(p.file) // p.size)
+    p.require(p.refcount(cluster)[0])
+    p.file += bytes((cluster + 1) * p.size - len(p.file))
+    p.set_refcount(cluster, 1)
+    p.set_header("l1_table_offset", cluster * p.size)
+
+
 def damages(group: str | None = None) -> Iterator[Damage]:
     """All of them, or those of a group."""
     for damage in DAMAGES:
