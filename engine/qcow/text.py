@@ -59,3 +59,44 @@ def safe(value: bytes | str, limit: int | None = None) -> str:
     if limit is not None and len(shown) > limit:
         shown = shown[: max(0, limit - 1)] + "…"
     return shown
+
+
+#: Names of the powers of 1024 bytes.
+SIZE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB")
+
+
+def size(number: int, *, space: str = " ") -> str:
+    """``number`` bytes in the largest binary unit: ``64 GiB``, ``21.4 GiB``, ``310 MiB``.
+
+    Whole numbers carry no decimal; below 100 units there is one decimal, above none.  The result
+    is rounded to the nearest; ask :func:`exact` where every byte matters.
+    """
+    if number < 0:
+        return "-" + size(-number, space=space)
+    power = 0
+    while power + 1 < len(SIZE_UNITS) and number >= 1 << (10 * (power + 1)):
+        power += 1
+    unit = 1 << (10 * power)
+    tenths = (number * 10 + unit // 2) // unit
+    if tenths >= 1000:
+        tenths = (number + unit // 2) // unit * 10
+    if tenths >= 10240 and power + 1 < len(SIZE_UNITS):  # 1023.96 MiB reads as 1 GiB
+        tenths, power = 10, power + 1
+    whole, decimal = divmod(tenths, 10)
+    digits = f"{whole}.{decimal}" if decimal else f"{whole}"
+    return f"{digits}{space}{SIZE_UNITS[power]}"
+
+
+def exact(number: int) -> str:
+    """``number`` bytes in full: ``68,719,476,736 bytes``."""
+    return plural(number, "byte")
+
+
+def size_and_bytes(number: int) -> str:
+    """Both spellings: ``64 GiB (68,719,476,736 bytes)``; below 1 KiB only the exact one."""
+    return exact(number) if abs(number) < 1024 else f"{size(number)} ({exact(number)})"
+
+
+def plural(number: int, noun: str, many: str | None = None) -> str:
+    """``1 cluster``, ``1,024 clusters``; ``many`` where an s is not enough."""
+    return f"{number:,} {noun if number == 1 else many or noun + 's'}"

@@ -1,4 +1,4 @@
-"""The commands that change the image."""
+"""The commands that change the image, in the order the menu lists them: safest first."""
 
 from __future__ import annotations
 
@@ -32,6 +32,11 @@ EDIT = (
         ("P",), Scope.DASHBOARD, "show_plan", "", when.needs_plan_map,
     ),
     Command(
+        "snapshot.take", "snapshot", "take a snapshot",
+        "Keep the disk as it is now, as an internal snapshot.",
+        ("S",), Scope.DASHBOARD, "take_snapshot", "", when.can_snapshot,
+    ),
+    Command(
         "edit.undo", "edit", "undo",
         "Take the last change of the file back.",
         ("u",), Scope.DASHBOARD, "undo", "", when.can_undo,
@@ -47,11 +52,6 @@ EDIT = (
         ("T",), Scope.DASHBOARD, "history",
     ),
     Command(
-        "edit.reclaim", "edit", "reclaim free space",
-        "Give the space of freed clusters back to the host; it ends undo.",
-        ("R",), Scope.DASHBOARD, "reclaim", "", when.can_change,
-    ),
-    Command(
         "repair.start", "repair", "repair the image",
         "Show what is damaged, what can be done about it and what each way keeps and loses.",
         ("E",), Scope.DASHBOARD, "repair", "", when.can_repair,
@@ -60,11 +60,6 @@ EDIT = (
         "edit.recover", "edit", "complete the unfinished change",
         "Complete a change that was interrupted and left its journal beside the image.",
         ("J",), Scope.DASHBOARD, "recover", "", when.needs_journal,
-    ),
-    Command(
-        "snapshot.take", "snapshot", "take a snapshot",
-        "Keep the disk as it is now, as an internal snapshot.",
-        ("S",), Scope.DASHBOARD, "take_snapshot", "", when.can_snapshot,
     ),
     Command(
         "image.compact", "image", "compact",
@@ -76,13 +71,18 @@ EDIT = (
         "Make the guest disk larger or smaller; shrinking never cuts off data unasked.",
         ("V",), Scope.DASHBOARD, "resize", "", when.can_change,
     ),
+    Command(
+        "edit.reclaim", "edit", "reclaim free space",
+        "Give the space of freed clusters back to the host; it ends undo.",
+        ("R",), Scope.DASHBOARD, "reclaim", "", when.can_change,
+    ),
 )  # fmt: skip
 
 EDIT_SNAPSHOTS = (
     Command(
-        "snapshots.delete", "snapshots", "delete",
-        "Delete the marked snapshots, or the one under the cursor.",
-        ("D", "delete"), Scope.SNAPSHOTS, "delete", "delete", when.can_change_snapshot,
+        "snapshots.rename", "snapshots", "rename",
+        "Give the snapshot another name.",
+        ("m",), Scope.SNAPSHOTS, "rename", "", when.can_change_snapshot,
     ),
     Command(
         "snapshots.revert", "snapshots", "go back to this one",
@@ -90,9 +90,9 @@ EDIT_SNAPSHOTS = (
         ("b",), Scope.SNAPSHOTS, "revert", "back to it", when.can_change_snapshot,
     ),
     Command(
-        "snapshots.rename", "snapshots", "rename",
-        "Give the snapshot another name.",
-        ("m",), Scope.SNAPSHOTS, "rename", "", when.can_change_snapshot,
+        "snapshots.delete", "snapshots", "delete",
+        "Delete the marked snapshots, or the one under the cursor.",
+        ("D", "delete"), Scope.SNAPSHOTS, "delete", "delete", when.can_change_snapshot,
     ),
 )  # fmt: skip
 
@@ -103,11 +103,6 @@ EDIT_CHAIN = (
         ("m",), Scope.CHAIN, "relink", "relink", when.can_change_base,
     ),
     Command(
-        "chain.commit", "chain", "commit to the backing file",
-        "Write what this image holds to the file below it; says who else reads that.",
-        ("C",), Scope.CHAIN, "commit", "", when.can_read_base,
-    ),
-    Command(
         "chain.flatten", "chain", "flatten",
         "Copy everything the backing files provide into this image, which then needs none.",
         ("F",), Scope.CHAIN, "flatten", "", when.can_read_base,
@@ -116,6 +111,11 @@ EDIT_CHAIN = (
         "chain.rebase", "chain", "rebase",
         "Put the image on another backing file; its disk stays the same.",
         ("B",), Scope.CHAIN, "rebase", "", when.can_set_base,
+    ),
+    Command(
+        "chain.commit", "chain", "commit to the backing file",
+        "Write what this image holds to the file below it; says who else reads that.",
+        ("C",), Scope.CHAIN, "commit", "", when.can_read_base,
     ),
 )  # fmt: skip
 

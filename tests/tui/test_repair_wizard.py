@@ -129,7 +129,7 @@ async def test_a_lost_table_is_put_back(tmp_path: Path) -> None:
     async with driving(path, WIDE, unlocked=True) as app:
         await app.press("E")
         assert "is an L2 table that lost its L1 entry" in flat(app)
-        assert "64 other leaked cluster(s) are the guest data that it maps." in flat(app)
+        assert "it maps 64 other leaked clusters as guest data." in flat(app)
         await app.press("1", "g")
         assert app.session.order is Order.GUEST
         assert app.session.selection.guest_offset == 512 * _KiB * _KiB

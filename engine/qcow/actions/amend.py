@@ -26,7 +26,7 @@ from ..layout.constants import (
 )
 from ..layout.features import qemu_feature_names
 from ..layout.snapshots import Snapshot
-from ..text import safe
+from ..text import plural, safe
 from .amend_options import AmendOptions, AmendTarget
 from .command_line import command_line
 from .resize import Resize
@@ -195,10 +195,10 @@ def _downgrade(editor: Editor, tx: Transaction, done: _Done) -> bool:
         )
     done.facts |= {"zero-clusters": changed, "allocated-clusters": allocated}
     if changed:
-        done.steps.append(f"Turns {changed} zero cluster(s) into what version 2 can say.")
+        done.steps.append(f"Turns {plural(changed, 'zero cluster')} into what version 2 can say.")
     if allocated:
         done.warnings.append(
-            f"{allocated} cluster(s) of zeros are allocated, to keep the backing file hidden."
+            f"Allocates {plural(allocated, 'cluster')} of zeros, to keep the backing file hidden."
         )
     cluster = tx.header_cluster.with_feature_names(None)
     tx.header_cluster = cluster.with_bitmaps(None)  # stale ones, which are worth nothing

@@ -9,7 +9,7 @@ from typing import Any, Final
 from ..errors import EditRefused, UsageError
 from ..image.image import Image
 from ..layout.constants import COMPRESSION_TYPE, DIRTY
-from ..text import safe
+from ..text import plural, safe
 
 _VERSIONS: Final = {"0.10": 2, "v2": 2, "1.1": 3, "v3": 3}
 #: Options of ``create`` that an image keeps for life.
@@ -154,8 +154,9 @@ class AmendTarget:
         if image.bitmaps_valid and image.bitmaps:
             # QEMU goes on, loses the bitmaps, and leaks their clusters.
             raise EditRefused(
-                f"Cannot downgrade an image with {len(image.bitmaps)} persistent bitmap(s): "
-                "version 2 cannot hold them.  Remove them first (bitmap --remove)."
+                "Cannot downgrade an image with "
+                f"{plural(len(image.bitmaps), 'persistent bitmap')}: version 2 "
+                "cannot hold them.  Remove them first (bitmap --remove)."
             )
 
 

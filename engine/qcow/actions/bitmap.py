@@ -33,7 +33,7 @@ from ..layout.constants import (
 )
 from ..opening import AnyImage
 from ..opening import open as open_image
-from ..text import safe
+from ..text import plural, safe
 from .command_line import command_line
 
 _LEAST_GRANULARITY = 512
@@ -127,7 +127,8 @@ class BitmapRemove:
             tx.bitmaps.remove(entry)
             editor.commit(tx)
         return Outcome(
-            summary=f'Removes bitmap "{safe(self.name)}"; keeps {len(tx.bitmaps)} other(s).',
+            summary=f'Removes bitmap "{safe(self.name)}"; '
+            f"keeps {plural(len(tx.bitmaps), 'other')}.",
             loses="What the bitmap recorded, once its space is reclaimed: the next backup based on "
             "it must be a full one.",
         )
@@ -355,8 +356,8 @@ def _stale(image: Image) -> tuple[str, ...]:
     if image.bitmaps_valid or not image.bitmaps:
         return ()
     return (
-        f"{len(image.bitmaps)} bitmap(s) that a program without bitmap support made worthless are "
-        "forgotten; check -r leaks frees their clusters.",
+        f"Forgets {plural(len(image.bitmaps), 'bitmap')} that a program without bitmap support "
+        "made worthless; check -r leaks frees their clusters.",
     )
 
 

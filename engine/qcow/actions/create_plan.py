@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..text import safe
+from ..text import safe, size, size_and_bytes
 from .command_line import command_line
 from .create_options import CreateOptions
 
@@ -44,10 +44,10 @@ class CreatePlan:
     def summary(self) -> str:
         """A sentence, safe to show."""
         options = self.options
-        what = f"Creates a {options.format} image of {options.disk_size} bytes"
+        what = f"Creates a {options.format} image of {size_and_bytes(options.disk_size)}"
         if options.backing_file is not None:
             what += f' over "{safe(options.backing_file)}"'
-        return f"{what}: a file of {self.length} bytes, {self.written} of them written."
+        return f"{what}: a file of {size(self.length)}, {size(self.written)} of it written."
 
     @property
     def warnings(self) -> tuple[str, ...]:

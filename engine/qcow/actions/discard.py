@@ -11,6 +11,7 @@ from ..edit.guest_data import GuestWriter
 from ..edit.plan import Outcome
 from ..edit.transaction import Transaction
 from ..errors import UsageError
+from ..text import exact, size
 from .command_line import command_line
 from .write import change_guest, facts, guest_ranges, losing, no_undo
 
@@ -54,7 +55,7 @@ class Discard:
         shown = "as in the backing file" if self.reveal_backing else "as zeros"
         total = sum(length for _, length in ranges)
         return Outcome(
-            summary=f"Discards the whole clusters in {total} bytes of the disk: they read {shown}.",
+            summary=f"Discards the whole clusters in {size(total)} of the disk: they read {shown}.",
             steps=("Takes the clusters from the tables.", "Counts one reference less for each."),
             warnings=_edges(ranges, writer.size, editor.image.header.cluster_size),
             loses=losing(editor, "What the discarded clusters held"),
@@ -99,12 +100,12 @@ class Zero:
         writer = change_guest(editor, work)
         total = sum(length for _, length in ranges)
         return Outcome(
-            summary=f"Makes {total} bytes of the disk read as zeros.",
+            summary=f"Makes {size(total)} of the disk read as zeros.",
             steps=(
                 "Maps whole clusters as zeros.",
                 "Writes zeros where only a part of a cluster is meant.",
             ),
-            loses=losing(editor, f"What the {total} bytes held before"),
+            loses=losing(editor, f"What the {size(total)} held before"),
             changed=guest_ranges(writer),
             no_undo=no_undo(writer),
             facts=facts(writer),
@@ -129,14 +130,16 @@ def _spelled(ranges: Ranges) -> tuple[str, ...]:
     return tuple(str(number) for pair in ranges for number in pair)
 
 
-def _edges(ranges: Ranges, size: int, cluster: int) -> tuple[str, ...]:
+def _edges(ranges: Ranges, disk_size: int, cluster: int) -> tuple[str, ...]:
     """What discarding leaves at the edges, as a warning."""
     kept = 0
     for start, length in ranges:
         end = start + length
         first = -(-start // cluster) * cluster
-        last = end if end == size else end // cluster * cluster
+        last = end if end == disk_size else end // cluster * cluster
         kept += length if last <= first else first - start + end - last
     if not kept:
         return ()
-    return (f"{kept} bytes at the edges do not fill a cluster of {cluster} bytes and stay.",)
+    return (
+        f"{exact(kept)} at the edges, less than a cluster of {size(cluster)}, stay as they are.",
+    )

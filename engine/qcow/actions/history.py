@@ -8,7 +8,7 @@ from typing import Any
 from ..edit.editor import Editor
 from ..edit.plan import Outcome
 from ..edit.reclaim import reclaim
-from ..text import safe
+from ..text import plural, safe
 from .command_line import command_line
 
 
@@ -86,7 +86,7 @@ class Reclaim:
                 "Punches holes where no used cluster lies.",
                 "Cuts the file behind the last used cluster.",
             ),
-            loses=f"The way back: {undoable} change(s) can no longer be undone."
+            loses=f"The way back: {plural(undoable, 'change')} can no longer be undone."
             if undoable
             else "",
             no_undo="What is reclaimed is gone.",

@@ -25,7 +25,7 @@ from ..errors import (
 from ..findings import GuestRange
 from ..image.image import Image
 from ..inspect.diff import diff
-from ..text import safe
+from ..text import safe, size
 from .base_evidence import Candidate, Evidence, candidates, evidence
 from .command_line import command_line
 from .new_base import LISTED, encoded_name, over_new_base, require_room_for_backing, summed
@@ -149,7 +149,7 @@ class Relink:
             if not changed:  # a proof, whatever the file looks like
                 doubts = [found.format_doubt] if found.format_doubt else []
                 return _Judged(("Every byte reads as before.",), tuple(doubts), 0)
-            doubts.append(f"{changed} bytes would read differently than now.")
+            doubts.append(f"{size(changed)} would read differently than now.")
             return _Judged(found.speaks_for, tuple(doubts), changed, ranges)
 
 

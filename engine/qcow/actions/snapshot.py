@@ -22,7 +22,7 @@ from ..inspect.diff import diff
 from ..layout.constants import MAX_SNAPSHOTS
 from ..layout.snapshots import Snapshot
 from ..layout.tables import U64
-from ..text import safe
+from ..text import safe, size_and_bytes
 from .command_line import command_line
 
 #: Ranges of a difference that are listed in a plan.
@@ -129,7 +129,8 @@ class SnapshotApply:
             steps.insert(0, f'Takes snapshot "{safe(self.keep_as)}" of the present state.')
         warnings = []
         if size != before:
-            warnings.append(f"The virtual size changes from {before} to {size} bytes.")
+            sizes = f"from {size_and_bytes(before)} to {size_and_bytes(size)}"
+            warnings.append(f"The virtual size changes {sizes}.")
         if image.bitmaps:
             warnings.append("The persistent bitmaps no longer fit and are marked inconsistent.")
         and_keeps = ""

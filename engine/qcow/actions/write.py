@@ -14,7 +14,7 @@ from ..edit.transaction import Transaction
 from ..edit.verify import View
 from ..errors import UsageError
 from ..findings import GuestRange
-from ..text import safe
+from ..text import safe, size
 from .command_line import command_line
 
 
@@ -82,12 +82,12 @@ class Write:
 
         writer = change_guest(editor, work)
         return Outcome(
-            summary=f"Writes {self.length} bytes to the disk at {self.offset:#x}.",
+            summary=f"Writes {size(self.length)} to the disk at {self.offset:#x}.",
             steps=(
                 "Puts the data into free clusters, with the rest of clusters written in part.",
                 "Maps the guest clusters to them.",
             ),
-            loses=losing(editor, f"What the {self.length} bytes held before"),
+            loses=losing(editor, f"What the {size(self.length)} held before"),
             changed=guest_ranges(writer),
             changed_bytes=self.length,
             no_undo=no_undo(writer),

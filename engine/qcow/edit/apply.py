@@ -341,10 +341,18 @@ class _Holding:
         self._held.callback(editor.close)
         editor.on = ImageMark.of(file)  # of the file itself, however it is seen
         if not self._keep_history:
+            self._held.callback(_tell_why_lost, path, editor, file)
             return editor, None
         history = _history(path, editor)
         editor.keep_history(history)
         return editor, history
+
+
+def _tell_why_lost(path: str, editor: Editor, file: WritableFile) -> None:
+    """After a change that nothing was kept of: what the history says of the changes before it."""
+    if not editor.dry and editor.on != ImageMark.of(file):
+        history = History.load(path, file, editor.generation)
+        history.forget("it was changed without keeping a way back, as was asked for")
 
 
 def _history(path: str, editor: Editor) -> History:

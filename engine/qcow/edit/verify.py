@@ -20,6 +20,7 @@ from ..jobs import CancelToken
 from ..layout.constants import OFLAG_ZERO
 from ..layout.geometry import Geometry
 from ..layout.tables import I64, OFFSETS, U64
+from ..text import plural
 from .counting import COMPRESSED, COPIED
 from .moved_content import Entries, MovedContent
 
@@ -53,9 +54,9 @@ def check_candidate(candidate: Image, leaks: int | None, cancel: CancelToken | N
     if found or (leaks is not None and result.leaks + result.extra_leaks != leaks):
         worst = result.findings[0].what if result.findings else ""
         raise VerificationError(
-            f"The prepared change did not pass its check ({found} error(s), "
-            f"{result.leaks + result.extra_leaks} leak(s)): it was not made, the image is as it "
-            f"was. {worst}"
+            f"The prepared change did not pass its check ({plural(found, 'error')}, "
+            f"{plural(result.leaks + result.extra_leaks, 'leak')}): it was not made, "
+            f"the image is as it was. {worst}"
         )
     return result
 

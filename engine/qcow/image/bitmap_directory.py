@@ -13,7 +13,7 @@ from ..layout.extensions import BitmapsExtension
 from ..layout.geometry import Geometry
 from ..layout.header import Header
 from ..storage.base import Storage
-from ..text import safe
+from ..text import plural, safe
 
 
 class BitmapDirectory(NamedTuple):
@@ -49,7 +49,7 @@ def read_bitmap_directory(
         except StorageError as error:
             fault = f"The bitmap directory cannot be read: {error}"
     if not valid:
-        stale = f"{extension.nb_bitmaps} bitmap(s) are no longer valid."
+        stale = f"No longer valid: {plural(extension.nb_bitmaps, 'bitmap')}."
         problems = [Finding(P.BITMAPS_STALE, stale, structure="bitmaps")]
     elif fault is not None:
         problems = [Finding(P.BITMAPS_INVALID, fault, structure="bitmaps")]

@@ -27,7 +27,7 @@ from ..storage.gate import has_protocol, resolve
 from ..storage.identity import identity_of
 from ..storage.local import open_local
 from ..storage.locks import ImageLock, LockMode
-from ..text import safe
+from ..text import plural, safe
 from .polyglot import other_format
 
 #: Names in reasons are cut to this many characters.
@@ -151,11 +151,13 @@ def _checks(image: AnyImage, policy: AuditPolicy) -> Iterator[AuditCheck]:
     )
     yield audited.check_findings(
         "snapshots",
-        f"{len(image.snapshots)} snapshot(s), none of them odd.",
+        f"{plural(len(image.snapshots), 'snapshot')}, none of them odd.",
         kinds=(P.SNAPSHOT_TABLE_INVALID, P.SNAPSHOT_ENTRY, P.SNAPSHOT_ODD),
     )
     yield audited.check_findings(
-        "bitmaps", f"{len(image.bitmaps)} bitmap(s), all well formed.", kinds=(P.BITMAPS_INVALID,)
+        "bitmaps",
+        f"{plural(len(image.bitmaps), 'bitmap')}, all well formed.",
+        kinds=(P.BITMAPS_INVALID,),
     )
     yield audited.check("protocol-name", _protocol_name(image), "No name is a protocol.")
     yield audited.check("self-reference", _self_reference(image), "It does not refer to itself.")

@@ -10,6 +10,7 @@ import struct
 from typing import NamedTuple
 
 from ..disk import Disk
+from ..text import plural
 from .partitions import read_partitions
 
 _KIB = 1 << 10
@@ -62,7 +63,7 @@ def signatures(disk: Disk) -> Signatures:
         doubts.append("The disk is marked as having a GPT, and there is none that is intact.")
         return Signatures((), tuple(doubts))
     kind = table.kind.upper()
-    found.append(f"{kind} partition table with {len(table.partitions)} partition(s)")
+    found.append(f"{kind} partition table with {plural(len(table.partitions), 'partition')}")
     blank = 0
     for partition in table.partitions:
         start, end = partition.start, partition.end

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Iterable
 
 from ..record import record
+from ..text import plural
 from .constants import BITMAP_AUTO, BITMAP_IN_USE, MAX_BITMAP_TABLE_ENTRIES, MAX_NAME
 
 _FIXED = struct.Struct(">QIIBBHI")
@@ -105,12 +106,13 @@ def parse_bitmap_directory(data: bytes, expected: int) -> tuple[BitmapEntry, ...
         )
         if len(entries) > expected:
             raise BitmapDirectoryError(
-                f"The bitmap directory holds more than the {expected} bitmap(s) announced."
+                f"The bitmap directory holds more than the {plural(expected, 'bitmap')} announced."
             )
         at = end + 7 & ~7
     if len(entries) < expected:
         raise BitmapDirectoryError(
-            f"The bitmap directory holds {len(entries)} bitmap(s), {expected} were announced."
+            f"The bitmap directory holds {plural(len(entries), 'bitmap')}; "
+            f"the header announces {expected}."
         )
     return tuple(entries)
 

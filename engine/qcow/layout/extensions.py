@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from ..findings import Finding, FindingKind
 from ..record import record
+from ..text import plural
 from .constants import (
     EXT_BACKING_FORMAT,
     EXT_BITMAPS,
@@ -169,7 +170,7 @@ def _decode(found: tuple[HeaderExtension, ...], problems: list[Finding]) -> Exte
         problems.append(
             _finding(
                 EXTENSION_UNKNOWN,
-                f"{unknown} header extension(s) of unknown meaning are kept as they are.",
+                f"Kept as found: {plural(unknown, 'header extension')} of unknown meaning.",
                 unknown,
             )
         )

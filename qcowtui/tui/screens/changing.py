@@ -76,7 +76,7 @@ class ChangingScreen(WorkingScreen):
         """List what can be changed; what cannot says why."""
         listed = [
             one
-            for one in (*EDIT_SNAPSHOTS, *EDIT_CHAIN, *EDIT_MAP, *EDIT)
+            for one in (*EDIT, *EDIT_SNAPSHOTS, *EDIT_CHAIN, *EDIT_MAP)
             if one.id not in _NOT_LISTED
         ]
         reasons = {one.id: self.reason_against(one) for one in listed}

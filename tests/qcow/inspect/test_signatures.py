@@ -63,7 +63,7 @@ def test_a_file_system_on_the_whole_disk_or_in_a_partition(
     _partition(disk, 0, MIB, 2 * MIB)
     disk[MIB + at : MIB + at + len(magic)] = magic
     found = _look(disk)
-    assert found.found[0] == "MBR partition table with 1 partition(s)"
+    assert found.found[0] == "MBR partition table with 1 partition"
     assert found.found[1].startswith(name)
     assert found.found[1].endswith("in partition 1 at 0x100000")
     assert not found.doubts

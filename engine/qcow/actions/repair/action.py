@@ -15,7 +15,7 @@ from ...findings import Finding, FindingKind, GuestRange, Severity
 from ...inspect.check import CheckResult
 from ...inspect.check import kinds as K
 from ...layout import problems as P
-from ...text import safe
+from ...text import plural, safe
 from ..command_line import command_line
 from .diagnosis import Case, choose, diagnose
 from .lost_header import header_lost
@@ -70,8 +70,8 @@ class RepairImage:
             return Outcome(summary="There is nothing to repair.", facts=_facts(case, [], []))
         if not chosen:
             raise EditRefused(
-                f"Each of the {len(remedies)} finding(s) needs a choice: `repair --plan` shows "
-                "what each choice keeps and loses."
+                f"{plural(len(remedies), 'finding')}, and each needs a choice: `repair --plan` "
+                "shows what each choice keeps and loses."
             )
         _decided(case, remedies, chosen)
         if case.mending is not None:
@@ -93,7 +93,7 @@ class RepairImage:
 
         editor.commit(tx, views, judge)
         return Outcome(
-            summary=f"Repairs {len(chosen)} finding(s)"
+            summary=f"Repairs {plural(len(chosen), 'finding')}"
             + (f"; {len(left)} left for you to decide." if left else "."),
             steps=tuple(f"{remedy.finding.what} {option.title}." for remedy, option in chosen),
             warnings=(

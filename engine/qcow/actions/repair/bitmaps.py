@@ -26,7 +26,7 @@ from ...layout.extensions import BitmapsExtension
 from ...layout.geometry import Geometry
 from ...layout.header_cluster import HeaderCluster
 from ...layout.tables import decode_u64
-from ...text import safe
+from ...text import plural, safe
 from .diagnosis import Case
 from .mends import HeaderMend, Mend, Sight
 from .remedy import Option, Remedy
@@ -49,7 +49,7 @@ def find_directory(sight: Sight) -> list[Mend]:
     if better is not None:
         option = Option(
             "count",
-            f"Take the directory for one of {better.nb_bitmaps} bitmap(s)",
+            f"Take the directory for one of {plural(better.nb_bitmaps, 'bitmap')}",
             "Every bitmap.",
             "",
             "The header.",

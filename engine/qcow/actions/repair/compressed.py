@@ -18,6 +18,7 @@ from ...jobs import CancelToken
 from ...layout.constants import OFLAG_COMPRESSED, OFLAG_COPIED
 from ...layout.geometry import Geometry
 from ...layout.tables import I64, OFFSETS
+from ...text import plural
 from .diagnosis import Case
 from .entries import EntryRemedy, Way, give_up
 from .remedy import Option, Remedy
@@ -65,7 +66,7 @@ def _unpackable(case: Case, geometry: Geometry, finding: Finding) -> list[Remedy
     if not plain.all():
         rest = entries.take(~plain)
         ways = give_up(case.image, geometry, rest)
-        what = f"{len(rest.tables)} compressed cluster(s) cannot be unpacked."
+        what = f"{plural(len(rest.tables), 'compressed cluster')} cannot be unpacked."
         part = _part(case, geometry, finding, rest, what)
         made.append(UnpackRemedy("l2-compressed-damaged", part, rest, *ways))
     return made

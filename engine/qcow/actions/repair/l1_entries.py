@@ -14,6 +14,7 @@ from ...jobs import CancelToken
 from ...layout.constants import L1_RESERVED_MASK
 from ...layout.geometry import Geometry
 from ...layout.tables import I64, OFFSETS, decode_u64, encode_u64
+from ...text import plural
 from .diagnosis import Case
 from .reattach import attach, has_signs, l1_of, place_key, place_name
 from .remedy import Option, Remedy
@@ -266,7 +267,7 @@ class _Search:
                 Option(
                     f"table-{orphan.offset:x}",
                     f"Point the entry at the lost table at {orphan.offset:#x}",
-                    f"The {orphan.entries} cluster(s) of guest data that it maps.",
+                    f"The {plural(orphan.entries, 'cluster')} of guest data that it maps.",
                     "",
                     "The L1 table, anew.",
                     certain=fit.certain,

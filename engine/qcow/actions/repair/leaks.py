@@ -10,6 +10,7 @@ from ...findings import Finding
 from ...inspect.check import kinds as K
 from ...inspect.triage import LeakClass, Triage
 from ...jobs import CancelToken
+from ...text import plural
 from .diagnosis import Case
 from .lost_l1 import all_come_back
 from .reattach import EmptyPlaces, default_places
@@ -79,10 +80,13 @@ def _finding(triage: Triage, refused: bool) -> Finding:
     parts = []
     if free:
         parts.append(
-            f"{free} leaked cluster(s) certainly hold no guest data ({_kinds(triage, True)})."
+            f"{plural(free, 'leaked cluster')} certainly without guest data: "
+            f"{_kinds(triage, True)}."
         )
     if locked:
-        parts.append(f"{locked} leaked cluster(s) may hold guest data ({_kinds(triage, False)}).")
+        parts.append(
+            f"{plural(locked, 'leaked cluster')} that may hold guest data: {_kinds(triage, False)}."
+        )
     if refused:
         parts.append(
             "The image has header extensions of unknown meaning, which may refer to them: none can "
@@ -112,7 +116,7 @@ def _free_certain(triage: Triage) -> Option:
         "free",
         "Free what certainly is no guest data",
         "All guest data"
-        + (f", and the {kept} leaked cluster(s) that may hold some." if kept else "."),
+        + (f", and the {plural(kept, 'leaked cluster')} that may hold some." if kept else "."),
         "",
         "New refcounts; no cluster is overwritten, and reclaim gives the space back later.",
         evidence=_evidence(triage, True),
@@ -124,7 +128,7 @@ def _free_all(triage: Triage) -> Option:
         "free-all",
         "Free all leaked clusters",
         "Everything that the guest reads now.",
-        f"What may be guest data in {len(triage.locked)} leaked cluster(s): "
+        f"What may be guest data in {plural(len(triage.locked), 'leaked cluster')}: "
         f"{_kinds(triage, False)}; undo brings it back until the space is reclaimed.",
         "New refcounts.",
         certain=False,

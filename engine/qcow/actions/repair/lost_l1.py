@@ -18,7 +18,7 @@ from ...jobs import CancelToken
 from ...layout.constants import OFLAG_COPIED
 from ...layout.geometry import Geometry
 from ...layout.tables import I64, OFFSETS, U64, decode_u64
-from ...text import safe
+from ...text import plural, safe
 from .diagnosis import Case
 from .reattach import has_signs, l1_of
 from .remedy import Option, Remedy
@@ -196,7 +196,7 @@ def _finding(lost: _Lost, geometry: Geometry) -> Finding:
     return Finding(
         T.ORPHAN_L1,
         f"The leaked cluster at {offset:#x} is an L1 table that nothing refers to: it names "
-        f"{count} L2 table(s), and no L1 table in use names them there.",
+        f"{plural(count, 'L2 table')}, and no L1 table in use names them there.",
         1 + count,
         "L1 table",
         (Range(offset, len(lost.clusters) * geometry.cluster_size),),

@@ -13,7 +13,7 @@ from ...inspect.triage import Fit, Orphan
 from ...inspect.triage import kinds as T
 from ...jobs import CancelToken
 from ...layout.tables import OFFSETS
-from ...text import safe
+from ...text import plural, safe
 from .diagnosis import Case
 from .remedy import Option, Remedy
 
@@ -231,7 +231,7 @@ def _option(orphan: Orphan, fit: Fit) -> Option:
     return Option(
         place_key(fit),
         f"Put the table at {orphan.offset:#x} back into {place_name(fit)}",
-        f"The {orphan.entries} cluster(s) of guest data that it maps.",
+        f"The {plural(orphan.entries, 'cluster')} of guest data that it maps.",
         "",
         "The L1 table, anew.",
         certain=fit.certain,
@@ -250,7 +250,7 @@ def _finding(orphan: Orphan, fits: tuple[Fit, ...], size: int) -> Finding:
     else:
         what = (
             f"The leaked cluster at {orphan.offset:#x} is an L2 table that lost its L1 entry: "
-            f"{orphan.claimed} other leaked cluster(s) are the guest data that it maps."
+            f"it maps {plural(orphan.claimed, 'other leaked cluster')} as guest data."
         )
     return Finding(
         T.ORPHAN_L2,

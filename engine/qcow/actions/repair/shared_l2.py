@@ -17,7 +17,7 @@ from ...jobs import CancelToken
 from ...layout.constants import OFLAG_COMPRESSED
 from ...layout.geometry import Geometry
 from ...layout.tables import I64, OFFSETS, decode_u64, encode_u64
-from ...text import safe
+from ...text import plural, safe
 from .diagnosis import Case
 from .reattach import has_signs, l1_of
 from .remedy import Option, Remedy
@@ -174,12 +174,13 @@ def _point(orphan: Orphan, index: int, where: GuestRange, owner: str) -> Option:
     return Option(
         f"table-{index}-{orphan.offset:x}",
         f"Point entry {index} of {owner} at the lost table at {orphan.offset:#x}",
-        f"The {orphan.entries} cluster(s) of guest data that it maps, and the other ranges.",
+        f"The {plural(orphan.entries, 'cluster')} of guest data that it maps, and "
+        "the other ranges.",
         "",
         "The L1 table, anew.",
         certain=False,
         changes=(where,),
-        evidence=(f"{orphan.claimed} other leaked cluster(s) are the data that it maps.",),
+        evidence=(f"It maps {plural(orphan.claimed, 'other leaked cluster')}.",),
     )
 
 

@@ -30,7 +30,7 @@ from ...layout.snapshots import (
     encode_snapshot_table,
     parse_snapshot,
 )
-from ...text import safe
+from ...text import plural, safe
 from .header import with_field
 from .mends import HeaderMend, Mend, Sight
 from .remedy import Option
@@ -117,9 +117,9 @@ def _keep_option(found: tuple[Snapshot, ...], count: int) -> Option:
     names = ", ".join(f'"{safe(s.name, 40)}"' for s in found[:8])
     return Option(
         "keep-readable",
-        f"Keep the {len(found)} snapshot(s) that can be told: {names}",
+        f"Keep the {plural(len(found), 'snapshot')} that can be told: {names}",
         "These snapshots and the active disk.",
-        f"The other {count - len(found)} snapshot(s), which cannot be read now either.",
+        f"The other {plural(count - len(found), 'snapshot')}, which cannot be read now either.",
         "The snapshot table, anew.",
         certain=False,
     )
@@ -257,7 +257,7 @@ def _elsewhere(sight: Sight, problem: Finding, count: int) -> Mend:
         header = with_field(sight.header, "snapshots_offset", offset)
         option = Option(
             f"{offset:#x}",
-            f"Take the table at {offset:#x}, with {len(found)} snapshot(s): {names}",
+            f"Take the table at {offset:#x}, with {plural(len(found), 'snapshot')}: {names}",
             "These snapshots.",
             "",
             "The header.",
@@ -353,7 +353,9 @@ def _entry_ways(
         wanted = tuple(changed if s is snapshot else s for s in image.snapshots)
         errors, leaks = _checked(sight, wanted)
         found = (
-            f"{errors} error(s) and {leaks} leaked cluster(s)" if errors or leaks else "no error"
+            f"{plural(errors, 'error')} and {plural(leaks, 'leaked cluster')}"
+            if errors or leaks
+            else "no error"
         )
         fix = Option(
             "fix" if not ways else f"fix-{len(ways) + 1}",

@@ -29,6 +29,7 @@ from ...layout.tables import OFFSETS, U64, decode_refcounts, decode_u64
 from ...record import record
 from ...storage.base import Storage
 from ...storage.overlay import OverlayStorage
+from ...text import plural
 from ..check import check
 from ..guest_end import mapped_end
 from .runs import Runs
@@ -295,7 +296,7 @@ class _Search:
         least = self._least(image, geometry)
         size = max(said) if said and max(said) >= least else None
         if snapshots:
-            why = [*why, f"The snapshot table lists {len(snapshots)} snapshot(s)."]
+            why = [*why, f"The snapshot table lists {plural(len(snapshots), 'snapshot')}."]
         text = f"{errors} errors and {leaks} leaks" if errors or leaks else "no error and no leak"
         return Proposal(
             cluster.header,

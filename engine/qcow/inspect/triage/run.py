@@ -13,6 +13,7 @@ from ...jobs import CancelToken, ProgressCallback, Throttle
 from ...layout.constants import REFCOUNT_TABLE_OFFSET_MASK
 from ...layout.snapshots import NeedMoreBytes, SnapshotEntryError, parse_snapshot
 from ...layout.tables import I64, decode_refcounts
+from ...text import plural
 from . import sampling
 from .candidates import Candidates, Gather, Kinds, conflicts, judge
 from .classes import LeakClass
@@ -233,9 +234,9 @@ class _Triage:
         classes[found.place[below]] = LeakClass.SNAPSHOT_REMNANT
         self._note(
             LeakClass.SNAPSHOT_REMNANT,
-            f"{int(np.count_nonzero(kinds.lost_l1))} leaked L1 table(s) name "
-            f"{int(np.count_nonzero(named))} leaked L2 table(s): a state of the disk that no "
-            "snapshot and not the header refers to.",
+            f"{plural(int(np.count_nonzero(named)), 'leaked L2 table')}, named by "
+            f"{plural(int(np.count_nonzero(kinds.lost_l1)), 'leaked L1 table')}: "
+            "a state of the disk that no snapshot and not the header refers to.",
         )
         return named
 
@@ -345,8 +346,8 @@ class _Triage:
             fits = [orphan.fits[0] for orphan in orphans if orphan.fits][:_RANGES]
             named = sum(orphan.claimed for orphan in orphans)
             evidence = [
-                f"{len(clusters)} cluster(s) parse as L2 tables and name {named} other leaked "
-                "cluster(s)."
+                f"Can be read as L2 tables: {plural(len(clusters), 'cluster')}, which name "
+                f"{plural(named, 'other leaked cluster')}."
             ]
             for fit in fits[:1]:
                 evidence += fit.evidence
