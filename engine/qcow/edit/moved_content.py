@@ -6,12 +6,14 @@ decided here counts as different, and is left to a reader of guest data.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..image.image import Image
+from ..inspect.check.parallel import share_out, threads_for
 from ..layout.constants import OFLAG_ZERO, SUBCLUSTERS
 from ..layout.tables import I64, OFFSETS, U64, compressed_fields
 from ..storage.base import Storage
@@ -174,18 +176,22 @@ class MovedContent:
         """Read both and note those that are the same; ``old`` ascends."""
         same = np.zeros(len(old), dtype=np.bool_)
         step = max(1, _WINDOW // self._size)
-        one, other = (np.empty(step * self._size, dtype=np.uint8) for _ in range(2))
-        for at in range(0, len(old), step):
-            part = slice(at, at + step)
-            length = len(old[part]) * self._size
-            self._read(self._before, old[part], one)
-            self._read(self._after, new[part], other)
-            words = one[:length].view(np.uint64), other[:length].view(np.uint64)
-            if np.array_equal(*words):
-                same[part] = True
-            else:
-                differs = (words[0] != words[1]).reshape(-1, self._size // 8).any(axis=1)
-                same[part] = ~differs
+        parts = [slice(at, at + step) for at in range(0, len(old), step)]
+
+        def work(take: Callable[[], slice | None]) -> None:
+            one, other = (np.empty(step * self._size, dtype=np.uint8) for _ in range(2))
+            while (part := take()) is not None:
+                length = len(old[part]) * self._size
+                self._read(self._before, old[part], one)
+                self._read(self._after, new[part], other)
+                words = one[:length].view(np.uint64), other[:length].view(np.uint64)
+                if np.array_equal(*words):
+                    same[part] = True
+                else:
+                    differs = (words[0] != words[1]).reshape(-1, self._size // 8).any(axis=1)
+                    same[part] = ~differs
+
+        share_out(parts, work, threads_for(len(parts)), lambda _: None)
         both = np.concatenate((self._proven, np.stack((old[same], new[same]))), axis=1)
         self._proven = both[:, np.argsort(both[0], kind="stable")]
 

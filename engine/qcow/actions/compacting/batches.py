@@ -64,7 +64,6 @@ class Batches:
     def commit(self, tx: Transaction) -> None:
         """Switch to what every state shows as before, and forget the way back."""
         self.editor.commit(tx, tx.kept_views(moved=True))
-        tx.guard.let_go()
         for first, freed in tx.ledger.freed():
             edges = np.flatnonzero(np.diff(freed, prepend=False, append=False)) + first
             self._runs.append(edges.reshape(-1, 2))

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 #: Clusters that are looked at for one round, which bounds the memory.
 _MOST = 1 << 20
+#: Bytes moved in one round, at least; see :meth:`Packing._most`.
+_ROUND = 256 << 20
 
 
 class Packing:
@@ -59,12 +61,11 @@ class Packing:
         if layout.end >= len(found.roles):
             return
         self._layout = layout
-        #: Where everything but the roots and refcounts belongs (bool by host cluster).
-        self._low = layout.is_low(max(len(found.roles), layout.end))
-        #: Data that lies elsewhere and goes anywhere there.
-        self._strays = np.zeros(len(self._low), dtype=np.bool_)
+        #: Data that lies behind the end or in the place of roots and refcounts, and goes anywhere
+        #: else (bool by host cluster).
+        self._strays = np.zeros(max(len(found.roles), layout.end), dtype=np.bool_)
         np.equal(found.roles, DATA, out=self._strays[: len(found.roles)])
-        self._strays &= ~self._low
+        np.greater(self._strays, layout.is_low(len(self._strays)), out=self._strays)
         del found
         self._roots = layout.reserved
         self._runs = _ascending(layout.runs)
@@ -151,27 +152,36 @@ class Packing:
             low = int(ends[runs - 1])
         return Moves(moves.old[:low], moves.new[:low]), tables[ranks < low]
 
+    def _most(self, tx: Transaction) -> int:
+        """Clusters of one round.
+
+        The checks of a round cost more in a large image; what is moved stays in memory until its
+        round is over, and costs more the longer that takes.
+        """
+        bits = tx.geometry.cluster_bits
+        return max(1, min(_MOST, max(_ROUND >> bits, len(self._strays) >> 8)))
+
     def _candidates(self, tx: Transaction) -> Moves:
         """Data outside of its place, the lowest first, and places for it."""
-        runs = self._runs
+        runs, most = self._runs, self._most(tx)
         if len(runs.old):
             ends = np.cumsum(runs.clusters)
-            some = max(1, int(np.searchsorted(ends, _MOST, side="right")))
+            some = max(1, int(np.searchsorted(ends, most, side="right")))
             return Moves(*(_expanded(part[:some], runs.clusters[:some]) for part in runs[:2]))
-        outside = first_true(self._strays, _MOST)
+        outside = first_true(self._strays, most)
         free = self._free(tx, len(outside))
         return Moves(outside[: len(free)], free)
 
     def _choose_tables(self, tx: Transaction, tables: I64) -> Moves:
-        known = tables < len(self._low)
-        low = np.zeros(len(tables), dtype=np.bool_)
-        low[known] = self._low[tables[known]]
-        outside = tables[~low][: max(1, self._room(tx))]
+        layout = self._layout
+        window = (tables >= layout.window) & (tables < layout.window + layout.reserved)
+        outside = tables[window | (tables >= layout.end)][: max(1, self._room(tx))]
         free = self._free(tx, len(outside))
         return Moves(outside[: len(free)], free)
 
     def _free(self, tx: Transaction, most: int) -> I64:
-        free = tx.ledger.free(0, self._layout.end) & self._low[: self._layout.end]
+        free = tx.ledger.free(0, self._layout.end)
+        free[self._layout.window : self._layout.window + self._layout.reserved] = False
         return first_true(free, most)
 
     def _room(self, tx: Transaction) -> int:
