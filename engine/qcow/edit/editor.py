@@ -476,10 +476,10 @@ class Editor(Closing):
 
 
 def refcount_digest(image: Image) -> bytes:
-    """BLAKE2 over the refcount table and every refcount block that can be read."""
+    """SHA-256 over the refcount table and every refcount block that can be read."""
     geometry = image.usable_geometry_for_tables()
     table = refcount_table(image)
-    digest = hashlib.blake2b(table.tobytes(), digest_size=32)
+    digest = hashlib.sha256(table.tobytes())
     blocks = table & np.uint64(REFCOUNT_TABLE_OFFSET_MASK)
     inside = (blocks != 0) & (blocks < np.uint64(image.storage.size()))
     offsets = blocks[inside].astype(np.int64)
