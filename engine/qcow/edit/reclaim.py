@@ -8,10 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .editor import Editor
 from .ledger import HELD, LIVE
 from .transaction import Transaction
+
+#: Clusters looked at together.
+_PART = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,28 @@ class Reclaimed:
     @property
     def total(self) -> int:
         return self.punched + self.cut
+
+
+def _free_runs(marks: NDArray[np.uint8]) -> tuple[list[list[int]], int]:
+    """([first, stop) of each run of free clusters between others, clusters up to the last other).
+
+    Found in parts, for one array of bool more would be as large as the marks.
+    """
+    edges = [np.zeros(0, dtype=np.int64)]
+    # A free cluster may be counted by nothing and still be cluster 0: the header is never free.
+    before, end = True, 1
+    for at in range(0, len(marks), _PART):
+        live = (marks[at : at + _PART] & (LIVE | HELD)) != 0
+        if not at:
+            live[:1] = True
+        found = np.flatnonzero(np.diff(live, prepend=before)) + at
+        if live.any():
+            end = at + len(live) - int(np.argmax(live[::-1]))
+        edges.append(found)
+        before = bool(live[-1])
+    every = np.concatenate(edges)
+    runs: list[list[int]] = every[every < end].reshape(-1, 2).tolist()
+    return runs, end
 
 
 def reclaim(editor: Editor) -> Reclaimed:
@@ -44,13 +70,9 @@ def give_back(editor: Editor, tx: Transaction) -> Reclaimed:
     The history stays as it is, and nothing is counted as returned.
     """
     size = tx.geometry.cluster_size
-    live = (tx.ledger.marks & (LIVE | HELD)) != 0
-    end = (len(live) - int(np.argmax(live[::-1])) if live.any() else 1) * size
     length = editor.storage.size()
-    # A free cluster may be counted by nothing and still be cluster 0: the header is never free.
-    live[0] = True
-    edges = np.flatnonzero(np.diff(live[: end // size], prepend=True, append=True))
-    holes = edges.reshape(-1, 2).tolist()
+    holes, clusters = _free_runs(tx.ledger.marks)
+    end = clusters * size
     punched = 0
     for number, (first, stop) in enumerate(holes):
         tx.step("giving back free clusters", number, len(holes), "ranges")
