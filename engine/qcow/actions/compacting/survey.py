@@ -55,20 +55,25 @@ def survey(editor: Editor, tx: Transaction) -> Survey:
     image, geometry = editor.image, tx.geometry
     end = tx.ledger.last_used() + 1
     found = scan_owners(image, progress=editor.progress, cancel=editor.cancel)
-    classes = found.classes.read(0, end)
     by_class = np.full(len(ClusterClass), FIXED, dtype=np.uint8)
     for role, members in _ROLES.items():
         by_class[list(members)] = role
     if not tx.bitmaps:
         by_class[_C.BITMAP] = FIXED
     roles = np.empty(end, dtype=np.uint8)
+    compressed = False
     for at in range(0, end, _PART):  # an index takes eight times the memory of what it looks up
-        roles[at : at + _PART] = by_class[classes[at : at + _PART]]
-    roles[tx.ledger.counts[:end] == 0] = FREE
+        stop = min(end, at + _PART)
+        classes = found.classes.read(at, stop)
+        compressed |= bool((classes == _C.COMPRESSED).any())
+        part = roles[at:stop]
+        part[:] = by_class[classes]
+        part[tx.ledger.counts[at:stop] == 0] = FREE
     _mark_bitmap_roots(tx, roles)
     runs = np.zeros((0, 2), dtype=np.int64)
-    if (classes == _C.COMPRESSED).any():
-        runs = _linked(editor, tx, classes == _C.COMPRESSED, roles)
+    if compressed:
+        packed = found.classes.read(0, end) == _C.COMPRESSED
+        runs = _linked(editor, tx, packed, roles)
     sizes = [len(tx.l1) * 8, *(draft.entry.l1_size * 8 for draft in tx.snapshots)]
     if tx.snapshots:
         sizes.append(len(encode_snapshot_table(draft.entry for draft in tx.snapshots)))
