@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from qcow.edit.mending import Mending
     from qcow.edit.plan import Plan
     from qcow.inspect.check import CheckResult
-    from qcow.inspect.lost import LostImage
+    from qcow.inspect.lost import LostImage, Proposal
 
     from .session import Session
 
@@ -259,11 +259,26 @@ def proposal_words(found: LostImage) -> str:
     """The likeliest header of such a file, and why."""
     best = found.proposals[0]
     reasons = "\n".join(best.evidence[:_REASONS])
+    found_then = counted(best.errors, best.leaks) if best.errors or best.leaks else "no damage"
     return (
         f"The file does not start with a qcow2 header, but what follows one is there. Version "
         f"{best.header.version} with clusters of {size(best.header.cluster_size)} fits; a check "
-        f"then finds {counted(best.errors, best.leaks)}.\n{reasons}"
+        f"then finds {found_then}.\n{reasons}"
     )
+
+
+def proposal_choice(proposal: Proposal) -> str:
+    """One header among several that could be made, in at most 72 characters."""
+    header = proposal.header
+    faults = f"{proposal.errors:,} errors, {proposal.leaks:,} leaks"
+    parts = [
+        f"v{header.version}",
+        size(header.cluster_size) + (" extended" if header.extended_l2 else ""),
+        f"{1 << proposal.geometry.refcount_order} bits",
+        f"{header.l1_table_offset:#x}",
+        faults if proposal.errors or proposal.leaks else "no damage",
+    ]
+    return " · ".join(parts)
 
 
 def plan_mended(

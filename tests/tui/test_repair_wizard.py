@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from qcow.inspect.lost import scan_lost
+from qcowtui.tui.screens.dashboard import Dashboard
 from qcowtui.tui.screens.picker import PickerScreen
 from qcowtui.tui.screens.plan_panel import PlanScreen
 from qcowtui.tui.screens.repair_wizard import RepairWizard
@@ -211,6 +215,30 @@ async def test_a_lost_header_is_made_again(tmp_path: Path) -> None:
         await app.press("u")
         await app.press("a")
     assert peek(path, 0, 512) == noise[:512]
+
+
+async def test_one_of_several_headers_can_be_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make(tmp_path / "s6.qcow2", "1G", "write -P 1 0 1M")
+    poke(path, 0, os.urandom(65536))
+    chosen: list[Mapping[str, str]] = []
+    monkeypatch.setattr(
+        Dashboard, "_diagnose", lambda _self, answers, _mending: chosen.append(answers)
+    )
+    async with driving(path, NARROW) as app:
+        found = scan_lost(app.session.storage)
+        likeliest = found.proposals[0]
+        other = replace(likeliest, errors=likeliest.errors + 3)
+        screen = app.app.screen
+        assert isinstance(screen, Dashboard)
+        screen._ask_header(replace(found, proposals=(likeliest, other)))
+        await app.settle()
+        assert "The header, likeliest first" in app.text()
+        assert "3 errors, 0 leaks" in flat(app)
+        await app.pilot.press(*["backspace"] * 14, *"1G", "tab", "down", "enter")
+        await app.settle()
+    assert chosen == [{"header": "2", "size": "1G"}]
 
 
 async def test_nothing_to_repair_says_so(tmp_path: Path) -> None:

@@ -48,7 +48,8 @@ class FormScreen(PanelScreen[Mapping[str, str] | None]):
     DEFAULT_CSS = """
     FormScreen > .panel { width: 80; }
     FormScreen Input { background: $boost; margin: 0 0 1 0; }
-    FormScreen OptionList { height: auto; padding: 0; background: $surface; margin: 0 0 1 0; }
+    FormScreen OptionList { height: auto; max-height: 6; padding: 0; margin: 0 0 1 0; }
+    FormScreen OptionList { background: $surface; }
     FormScreen .form-label { width: 1fr; height: auto; color: $text-muted; }
     FormScreen #meaning { width: 1fr; height: auto; min-height: 1; }
     FormScreen #meaning.-wrong { color: $text-warning; }

@@ -122,8 +122,8 @@ class RepairingScreen(ChainChangesScreen):
     def _ask_header(self, found: LostImage) -> None:
         from qcow.actions.repair.lost_header import mending_for
 
-        from ...views.repair_view import proposal_words
-        from .form import FormScreen, Meaning, TextField
+        from ...views.repair_view import proposal_choice, proposal_words
+        from .form import ChoiceField, FormScreen, Meaning, TextField
 
         def go(answers: Mapping[str, str]) -> None:
             try:
@@ -133,24 +133,43 @@ class RepairingScreen(ChainChangesScreen):
             else:
                 self._diagnose(answers, mending)
 
-        best = found.proposals[0]
+        proposals = found.proposals
+
+        def answers_of(values: Mapping[str, str]) -> dict[str, str]:
+            header = values.get("header", "1")
+            given = values["size"].strip()
+            # A header that recorded the size needs none; another one's is not its own.
+            if not given and proposals[int(header) - 1].size is not None:
+                return {"header": header}
+            return {"header": header, "size": given}
 
         def explain(values: Mapping[str, str]) -> Meaning:
-            text = values["size"].strip()
-            if not text:
-                return Meaning(f"From {size(best.least)} to {size(best.most)}.", wrong=True)
+            answers = answers_of(values)
+            chosen = proposals[int(answers["header"]) - 1]
+            if answers.get("size") == "":
+                return Meaning(f"From {size(chosen.least)} to {size(chosen.most)}.", wrong=True)
             try:
-                mending_for(found, {"size": text})
+                mending_for(found, answers)
             except UsageError as error:
                 return Meaning(str(error), wrong=True)
             return Meaning("The size can be changed later, too.")
 
         def filled(values: Mapping[str, str] | None) -> None:
             if values is not None:
-                go({"size": values["size"].strip()})
+                go(answers_of(values))
 
+        best = proposals[0]
         known = "" if not best.size else str(best.size)
-        fields = (TextField("size", "Size of the guest disk", known, "for example 20G"),)
+        fields: list[TextField | ChoiceField] = [
+            TextField("size", "Size of the guest disk", known, "for example 20G")
+        ]
+        if len(proposals) > 1:
+            choices = tuple((str(n), proposal_choice(one)) for n, one in enumerate(proposals, 1))
+            label = (
+                "The header, likeliest first (version, clusters, refcounts, L1 table, and what a "
+                "check then finds)"
+            )
+            fields.append(ChoiceField("header", label, choices))
         form = FormScreen("No qcow2 header", proposal_words(found), fields, explain)
         self.app.push_screen(form, filled)
 
