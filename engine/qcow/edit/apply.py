@@ -24,7 +24,7 @@ from ..storage.writable import WritableFile
 from ..text import safe
 from .editor import Editor
 from .history import History
-from .journal_place import JournalPlace, places_of
+from .journal_place import places_of
 from .journal_switch import Outcome as Recovered
 from .journal_switch import RecoveryResult, recover, switch_through_journal
 from .locking import LockReport, WriteAccess, lock_for_writing
@@ -326,11 +326,15 @@ class _Holding:
         file = self._access.layers[depth]
         mending = None if depth else self._mending
         image = Image(file) if mending is None else mending.seen(file)
+
+        def through_journal(patches: tuple[Patch, ...], command: str) -> None:
+            switch_through_journal(file, places_of(path)[0], patches, command)
+
         editor = Editor(
             image,
             file,
             gate=self._gate,
-            journal=_Journalled(file, places_of(path)[0]),
+            journal=through_journal,
             check_place=self._access.check_place,
             data_file=self._access.data_files.get(depth),
             device_size=file.size() if file.is_device else None,
@@ -384,17 +388,6 @@ def _run(editor: Editor, action: Action, path: str) -> Plan:
         # The tables could be brought back, what they name could not.
         editor.forget_history(outcome.no_undo.rstrip("."))
     return editor.planned(action.verb, outcome)
-
-
-class _Journalled:
-    """Makes switches of several sectors through the journal of one image."""
-
-    def __init__(self, file: WritableFile, place: JournalPlace) -> None:
-        self._file = file
-        self._place = place
-
-    def __call__(self, patches: tuple[Patch, ...], command: str) -> None:
-        switch_through_journal(self._file, self._place, patches, command)
 
 
 def recover_journal(

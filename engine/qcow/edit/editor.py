@@ -12,12 +12,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..chain import Chain, open_chain
 from ..closing import Closing
 from ..errors import EditRefused, IndeterminateError, QcowError, StorageError
-from ..findings import Range, Severity
 from ..image.image import Image
 from ..image.refcounts import refcount_table
 from ..inspect.check import CheckResult, check
@@ -30,6 +28,7 @@ from ..storage.writable import WritableFile
 from ..text import safe
 from .archive import archive_header
 from .candidate import CandidateStorage
+from .done import Done
 from .history import History, unusual_mtime
 from .history_entry import Entry, mark_of
 from .history_file import subject_of
@@ -40,11 +39,7 @@ from .plan import ImageMark, Outcome, Plan
 from .repairing import Repair
 from .switch import JournalSwitch, patches_of, sector_0, write_before, write_switch
 from .transaction import Transaction
-from .verify import View, check_candidate, compare_views
-
-#: Ranges of clusters listed in a plan at most.
-_RANGES = 4096
-
+from .verify import View, check_before, check_candidate, compare_views
 
 AnyTransaction = TypeVar("AnyTransaction", bound=Transaction)
 
@@ -97,8 +92,6 @@ class Editor(Closing):
         #: Bytes from the start of the file that a damaged earlier root may need (dry runs).
         self._held_below = 0
         self._start = 0  # the length of the file before the transaction
-        self._command: tuple[str, Mapping[str, Any]] = ("", {})
-        self._joined = False
         self.start_count()
 
     # ---- for actions
@@ -142,7 +135,13 @@ class Editor(Closing):
     def begin(self) -> Transaction:
         """Start a transaction.  Raises EditRefused for an image that must be repaired first."""
         if self._leaks is None:
-            self._leaks = self._must_be_sound()
+            if self._mending is not None:
+                raise EditRefused(
+                    f"'{safe(self.image.name)}' has no usable header: it must be repaired before "
+                    "it is changed."
+                )
+            self.step("checking the image", 0, 1)
+            self._leaks = check_before(self.image, self.cancel)
         return self._begin(Transaction)
 
     def begin_repair(self) -> Repair:
@@ -207,7 +206,7 @@ class Editor(Closing):
         expected = tx.kept_views() if views is None else views
         compare_views(self.image, candidate, expected, self.step, contents=not self.dry)
         self._make_live(patches, candidate, self._start if isinstance(tx, Repair) else 0)
-        self._count(tx, patches)
+        self._done.transaction(tx, patches, self.storage.size())
         self._mending = None
         self.image = Image(self.storage)
 
@@ -235,7 +234,8 @@ class Editor(Closing):
         if why is not None or history.undoable is None:
             raise EditRefused(why or "There is nothing to undo.")
         entry = history.undoable
-        self._switch_back(entry, history.undo_patches(), history.prepare_undo)
+        patches = history.undo_patches()
+        self._switch_back(entry, patches, history.prepare_undo, entry.old_generation)
         return entry
 
     def redo(self) -> Entry:
@@ -245,7 +245,8 @@ class Editor(Closing):
         if why is not None or history.redoable is None:
             raise EditRefused(why or "There is nothing to redo.")
         entry = history.redoable
-        self._switch_back(entry, history.redo_patches(), history.prepare_redo)
+        patches = history.redo_patches()
+        self._switch_back(entry, patches, history.prepare_redo, entry.new_generation)
         return entry
 
     def forget_history(self, reason: str) -> None:
@@ -260,55 +261,31 @@ class Editor(Closing):
     @property
     def switches(self) -> int:
         """Switches of the present action that were made: each left a complete image."""
-        return self._switches
+        return self._done.switches
 
     def count_returned(self, length: int) -> None:
         """Note bytes that were given back to the host."""
-        self._returned += length
+        self._done.returned += length
 
     # ---- counting what was done
 
     def start_count(self, command: str = "", action: Mapping[str, Any] | None = None) -> None:
         """Begin a new action, by its command line and description: all counts start at 0."""
-        self._command = (command, action or {})
-        self._joined = False
-        self._written = self._switches = self._freed = self._taken = self._returned = 0
-        self._used_journal = self._truncated = False
-        self._freed_ranges: list[Range] = []
-        self._written_ranges: list[Range] = []
-        self._length = self._longest = self.storage.size()
+        self._done = Done(command, action or {}, self.storage.size())
 
     def planned(self, verb: str, outcome: Outcome) -> Plan:
         """What was done since :meth:`start_count`."""
-        length = self.storage.size()
-        return Plan(
-            verb=verb,
-            command=self._command[0],
-            outcome=outcome,
-            written=self._written,
-            extra=max(0, self._longest - self._length),
-            length_before=self._length,
-            length_after=length,
-            freed=self._freed,
-            returned=self._returned,
-            freed_ranges=tuple(self._freed_ranges),
-            written_ranges=tuple(self._written_ranges),
-            truncated=self._truncated,
-            switches=self._switches,
-            journal=self._used_journal,
-            on=self.on,
-            taken=self._taken,
-        )
+        return self._done.plan(verb, outcome, self.storage.size(), self.on)
 
     def abandon(self, error: BaseException) -> None:
         """After an action failed: give back what it wrote, and tell the history.
 
         After a failed write nothing more is written (the system may have lost track of it).
         """
-        grown = self.storage.size() > self._length and self._device_size is None
+        grown = self.storage.size() > self._done.length and self._device_size is None
         sound = isinstance(error, QcowError) and not isinstance(error, StorageError)
-        if sound and grown and not self._switches:
-            self.storage.truncate(self._length)
+        if sound and grown and not self._done.switches:
+            self.storage.truncate(self._done.length)
         # After an indeterminate switch the history finds out by itself when it is loaded again.
         told = isinstance(error, QcowError) and not isinstance(error, IndeterminateError)
         if self._history is not None and not self.dry and told:
@@ -323,35 +300,6 @@ class Editor(Closing):
         """A digest of all refcounts: it changes when anybody takes or frees a cluster."""
         image = image_or_none(self.storage)
         return bytes(32) if image is None else refcount_digest(image)
-
-    def _must_be_sound(self) -> int:
-        image = self.image
-        if self._mending is not None:
-            raise EditRefused(
-                f"'{safe(image.name)}' has no usable header: it must be repaired before it is "
-                "changed."
-            )
-        worst = next((p for p in image.problems if p.severity >= Severity.CORRUPTION), None)
-        if worst is not None:
-            raise EditRefused(
-                f"'{safe(image.name)}' is damaged and must be repaired before it is changed. "
-                f"{worst.what}"
-            )
-        if image.header.dirty or image.header.corrupt:
-            mark = "corrupt" if image.header.corrupt else "dirty"
-            raise EditRefused(
-                f"'{safe(image.name)}' is marked {mark}: its refcounts cannot be relied on until "
-                "it was repaired (check -r)."
-            )
-        self.step("checking the image", 0, 1)
-        result = check(image, cancel=self.cancel, decode=False)
-        errors = result.corruptions + result.extra_corruptions + result.check_errors
-        if errors:
-            raise EditRefused(
-                f"'{safe(image.name)}' has {errors} error(s) and must be repaired before it is "
-                f"changed. {result.findings[0].what if result.findings else ''}"
-            )
-        return result.leaks + result.extra_leaks
 
     def _held_sectors(self) -> Iterator[bytes]:
         now = sector_0(self.storage)
@@ -370,9 +318,15 @@ class Editor(Closing):
         return self._history
 
     def _switch_back(
-        self, entry: Entry, patches: tuple[Patch, ...], announce: Callable[[], object]
+        self,
+        entry: Entry,
+        patches: tuple[Patch, ...],
+        announce: Callable[[], object],
+        digest: bytes,
     ) -> None:
         """Go to another root of the history, whose tables are all there.
+
+        ``digest``: of its refcounts, which are what they were when the entry was made.
 
         Raises VerificationError when that root is damaged, unless a repair lies between: then it is
         as damaged as it was, and nothing it may need has been written to since.
@@ -384,14 +338,13 @@ class Editor(Closing):
         if not self.dry:
             announce()
         self._check_place()
-        write_switch(self.storage, patches, self._journal, self._command[0])
-        self._digest = None
+        write_switch(self.storage, patches, self._journal, self._done.command)
+        self._digest = digest
         self._settle_history(joined=False)
         self.close()
         self._see_again(patches)
         self._leaks = None
-        self._switches += 1
-        self._written += sum(len(patch.after) for patch in patches)
+        self._done.switch(patches)
 
     def _see_again(self, patches: tuple[Patch, ...]) -> None:
         """Open the image anew: where it has no usable header again, as the repair saw it."""
@@ -409,11 +362,10 @@ class Editor(Closing):
         old = sector_0(self.storage)
         if self._history is not None and not self.dry:
             old_digest = self._digest or self.generation()
-            command, action = self._command
             entry = Entry(
                 txid=secrets.token_hex(16),
-                action=action,
-                command=command,
+                action=self._done.action,
+                command=self._done.command,
                 time_ns=time.time_ns(),
                 patches=patches,
                 old_sector=old,
@@ -422,11 +374,11 @@ class Editor(Closing):
                 new_generation=refcount_digest(candidate),
                 held_below=held_below,
             )
-            if not self._joined:
+            if not self._done.joined:
                 self._archive(entry.txid)
             self._history.prepare(entry)
             self._digest = entry.new_generation
-        elif not self._joined:
+        elif not self._done.joined:
             if held_below:
                 self._held_below = max(self._held_below, held_below)
             else:
@@ -434,9 +386,9 @@ class Editor(Closing):
         if self.dry and self._history is not None:
             self._history = self._history.without_redo()
         self._check_place()
-        write_switch(self.storage, patches, self._journal, self._command[0])
-        self._settle_history(joined=self._joined)
-        self._joined = True
+        write_switch(self.storage, patches, self._journal, self._done.command)
+        self._settle_history(joined=self._done.joined)
+        self._done.joined = True
         self.close()
 
     def _settle_history(self, *, joined: bool) -> None:
@@ -451,28 +403,6 @@ class Editor(Closing):
         if self.storage.path is not None:
             header = self.storage.read(0, self.image.header.cluster_size)
             archive_header(subject_of(self.storage.path), header, txid)
-
-    def _count(self, tx: Transaction, patches: tuple[Patch, ...]) -> None:
-        self._switches += 1
-        self._written += tx.guard.written + sum(len(patch.after) for patch in patches)
-        self._used_journal |= len(patches) != 1 or patches[0].end > 512
-        self._longest = max(self._longest, self.storage.size())
-        size = tx.geometry.cluster_size
-        for first, freed in tx.ledger.freed():
-            self._freed += int(np.count_nonzero(freed)) * size
-            self._note(self._freed_ranges, first, freed, size)
-        for first, taken in tx.ledger.taken():
-            self._taken += int(np.count_nonzero(taken)) * size
-            self._note(self._written_ranges, first, taken, size)
-
-    def _note(self, ranges: list[Range], first: int, chosen: NDArray[np.bool_], size: int) -> None:
-        edges = np.flatnonzero(np.diff(chosen, prepend=False, append=False)) + first
-        self._truncated |= len(ranges) + len(edges) // 2 > _RANGES
-        for start, stop in edges[: 2 * (_RANGES - len(ranges))].reshape(-1, 2).tolist():
-            if ranges and ranges[-1].end == start * size:
-                ranges[-1] = Range(ranges[-1].start, stop * size - ranges[-1].start)
-            else:
-                ranges.append(Range(start * size, (stop - start) * size))
 
 
 def refcount_digest(image: Image) -> bytes:

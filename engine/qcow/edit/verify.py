@@ -1,6 +1,7 @@
-"""The gate before the switch: the candidate is checked, and compared with what it came from.
+"""The gates before a change and before its switch: what is to be relied on is checked.
 
-Nothing here knows how the candidate was built; it reads both images as any reader would.
+The candidate is also compared with what it came from.  Nothing here knows how it was built: both
+images are read as by any reader.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import GuestDataError, VerificationError
+from ..errors import EditRefused, GuestDataError, VerificationError
+from ..findings import Severity
 from ..image.image import Image
 from ..image.state import State
 from ..image.tables import l2_tables
@@ -20,7 +22,7 @@ from ..jobs import CancelToken
 from ..layout.constants import OFLAG_ZERO
 from ..layout.geometry import Geometry
 from ..layout.tables import I64, OFFSETS, U64
-from ..text import plural
+from ..text import plural, safe
 from .counting import COMPRESSED, COPIED
 from .moved_content import Entries, MovedContent
 
@@ -42,6 +44,33 @@ class View(NamedTuple):
     changed: tuple[tuple[int, int], ...] = ()
     moved: bool = False
     disk: bool = False
+
+
+def check_before(image: Image, cancel: CancelToken | None) -> int:
+    """Whether ``image`` can be relied on for a change; how many leaks it has.
+
+    Raises EditRefused for one that must be repaired first.
+    """
+    worst = next((p for p in image.problems if p.severity >= Severity.CORRUPTION), None)
+    if worst is not None:
+        raise EditRefused(
+            f"'{safe(image.name)}' is damaged and must be repaired before it is changed. "
+            f"{worst.what}"
+        )
+    if image.header.dirty or image.header.corrupt:
+        mark = "corrupt" if image.header.corrupt else "dirty"
+        raise EditRefused(
+            f"'{safe(image.name)}' is marked {mark}: its refcounts cannot be relied on until "
+            "it was repaired (check -r)."
+        )
+    result = check(image, cancel=cancel, decode=False)
+    errors = result.corruptions + result.extra_corruptions + result.check_errors
+    if errors:
+        raise EditRefused(
+            f"'{safe(image.name)}' has {errors} error(s) and must be repaired before it is "
+            f"changed. {result.findings[0].what if result.findings else ''}"
+        )
+    return result.leaks + result.extra_leaks
 
 
 def check_candidate(candidate: Image, leaks: int | None, cancel: CancelToken | None) -> CheckResult:

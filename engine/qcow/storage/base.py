@@ -127,6 +127,7 @@ class WritableStorage(Storage, Protocol):
         What was written there begins its way to the disk, and what arrived there gives up its
         memory, which the next bytes then take.  Without it a long copy fills all memory there is.
         """
+        return
 
     def copy(self, source: Storage, source_offset: int, offset: int, length: int) -> None:
         """Write ``length`` bytes of ``source`` here; what lies beyond its end counts as zeros.
