@@ -135,13 +135,7 @@ class Editor(Closing):
     def begin(self) -> Transaction:
         """Start a transaction.  Raises EditRefused for an image that must be repaired first."""
         if self._leaks is None:
-            if self._mending is not None:
-                raise EditRefused(
-                    f"'{safe(self.image.name)}' has no usable header: it must be repaired before "
-                    "it is changed."
-                )
-            self.step("checking the image", 0, 1)
-            self._leaks = check_before(self.image, self.cancel)
+            self._leaks = self._must_be_sound()
         return self._begin(Transaction)
 
     def begin_repair(self) -> Repair:
@@ -300,6 +294,15 @@ class Editor(Closing):
         """A digest of all refcounts: it changes when anybody takes or frees a cluster."""
         image = image_or_none(self.storage)
         return bytes(32) if image is None else refcount_digest(image)
+
+    def _must_be_sound(self) -> int:
+        if self._mending is not None:
+            raise EditRefused(
+                f"'{safe(self.image.name)}' has no usable header: it must be repaired before it is "
+                "changed."
+            )
+        self.step("checking the image", 0, 1)
+        return check_before(self.image, self.cancel)
 
     def _held_sectors(self) -> Iterator[bytes]:
         now = sector_0(self.storage)
