@@ -306,17 +306,26 @@ class TinyImage:
 
     def disk(self, number: int | None = None) -> bytes:
         """The whole guest disk of a snapshot, by its place in the table, or the active one."""
+        size, pieces = self.pieces(number)
+        if size > _TINY:
+            raise ValueError(f"a disk of {size} bytes is none of a tiny image")
+        disk = bytearray(size)
+        for at, data in pieces.items():
+            disk[at : at + len(data)] = data
+        return bytes(disk)
+
+    def pieces(self, number: int | None = None) -> tuple[int, dict[int, bytes]]:
+        """The size of a disk as of :meth:`disk`, and its clusters that are not all zeros."""
         l1, size = self.l1, self.size
         if number is not None:
             _, _, size, l1_at, l1_size, _, _ = self.snapshots[number]
             l1 = self._words(l1_at, l1_size, "snapshot L1")
-        if size > _TINY:
-            raise ValueError(f"a disk of {size} bytes is none of a tiny image")
-        disk = bytearray(self._backing[:size].ljust(size, b"\0"))
-        for at, data in self._clusters(l1, size):
-            if at < size:
-                disk[at : at + self.cluster] = data[: size - at]
-        return bytes(disk)
+        found = {
+            at: self._below(at, size)
+            for at in range(0, min(size, len(self._backing)), self.cluster)
+        }
+        found |= {at: data[: size - at] for at, data in self._clusters(l1, size) if at < size}
+        return size, {at: data for at, data in found.items() if data != bytes(len(data))}
 
     def _bits(self, table: int, size: int) -> str:
         digest = hashlib.blake2b(digest_size=12)
