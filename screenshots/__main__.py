@@ -57,6 +57,10 @@ SHOTS = (
         changes=True,
         halfway=True,
     ),
+    Shot("repair", "mail-leaks.qcow2", ("E",), changes=True),
+    Shot("repair-choice", "mail-leaks.qcow2", ("E", "1"), changes=True),
+    Shot("repair-plan", "mail-leaks.qcow2", ("E", "p"), changes=True),
+    Shot("repaired", "mail-leaks.qcow2", ("E", "p", "a"), changes=True),
     Shot("history", "web01.qcow2", (*_STAGED, "a", "y", "u", "enter", "T"), changes=True),
 )
 

@@ -22,11 +22,6 @@ EDIT = (
         ("e",), Scope.DASHBOARD, "change_menu", "change",
     ),
     Command(
-        "edit.unlock", "edit", "allow changes, or no longer",
-        "Allow this image to be changed; nothing is written before you saw the plan of it.",
-        ("W",), Scope.DASHBOARD, "unlock", "", when.can_unlock,
-    ),
-    Command(
         "edit.show_plan", "edit", "what the plan changes",
         "Draw on the map what is freed and written, or the image as it would be.",
         ("P",), Scope.DASHBOARD, "show_plan", "", when.needs_plan_map,
@@ -75,6 +70,11 @@ EDIT = (
         "edit.reclaim", "edit", "reclaim free space",
         "Give the space of freed clusters back to the host; it ends undo.",
         ("R",), Scope.DASHBOARD, "reclaim", "", when.can_change,
+    ),
+    Command(
+        "edit.unlock", "edit", "allow changes, or no longer",
+        "Allow this image to be changed; nothing is written before you saw the plan of it.",
+        ("W",), Scope.DASHBOARD, "unlock", "", when.can_unlock,
     ),
 )  # fmt: skip
 

@@ -119,7 +119,9 @@ class TestNotAnImage:
 
     def test_a_header_that_makes_no_sense(self, verb: str, image: Path) -> None:
         patch(image, 20, b"\xff")
-        assert "cluster size" in _refused(verb, image)
+        # Going back would be a way out: it is told that there is none.
+        wanted = f"nothing to {verb}" if verb in ("undo", "redo") else "cluster size"
+        assert wanted in _refused(verb, image)
 
 
 class TestDamaged:

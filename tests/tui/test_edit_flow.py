@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from textual.widgets import Static
+from textual.widgets import OptionList, Static
 
 from qcowtui.tui.screens.apply_panel import ApplyScreen
 from qcowtui.tui.screens.plan_panel import PlanScreen
@@ -248,7 +248,11 @@ async def test_the_map_shows_the_plan_and_the_last_change_can_be_dropped(
 async def test_every_change_from_the_palette_works_without_its_pane(image: Path) -> None:
     async with driving(image, WIDE, unlocked=True) as app:
         await app.press("1", "e")
-        await app.press("enter")  # the first entry: delete, of the snapshot under that cursor
+        menu = app.app.screen.query_one(OptionList)
+        entries = [str(option.prompt) for option in menu.options]
+        assert "take a snapshot" in entries[0]  # the safest first
+        menu.highlighted = next(n for n, text in enumerate(entries) if "s: delete" in text)
+        await app.press("enter")  # of the snapshot under that pane's cursor
         assert isinstance(app.app.screen, PlanScreen)
         assert 'Deletes snapshot "clean-install"' in app.text()
         await app.press("escape")

@@ -155,7 +155,8 @@ class Block:
 
     def fines(self, first: int, last: int) -> tuple[Peaks, PackedTallies]:
         """Peaks and packed tallies of each ``FINE`` clusters of these chunks."""
-        row, uniform = self._row[first:last], self._uniform[first:last]
+        # A copy: a row that is given up between two looks would be -1, the last one of the pool.
+        row, uniform = self._row[first:last].copy(), self._uniform[first:last]
         peak = np.repeat(self._scheme.peaks[uniform], _FINES).reshape(-1, _FINES)
         packed = self._scheme.packed_tallies[uniform] * np.uint64(FINE)
         tally = np.repeat(packed, _FINES).reshape(-1, _FINES)
@@ -167,7 +168,7 @@ class Block:
 
     def mids(self, first: int, last: int) -> Summary:
         """Summaries of each ``MID`` clusters of these chunks."""
-        row, uniform = self._row[first:last], self._uniform[first:last]
+        row, uniform = self._row[first:last].copy(), self._uniform[first:last]  # as above
         mixed = np.flatnonzero(row >= 0)
         fields = self._scheme.fields
         peak = np.empty((len(row), _MIDS), np.uint32)
