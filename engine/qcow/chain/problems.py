@@ -10,7 +10,7 @@ _NOT_SERVED = (
 )
 _RELINK = (
     "Put the file back where the name leads, or point the image at its new place "
-    "(qemu-img rebase -u); that changes only the name. Make sure it is the right file first."
+    "(qcowtui relink); that changes only the name. Make sure it is the right file first."
 )
 
 
@@ -39,7 +39,7 @@ CYCLIC = _absent(
     "A backing file is a file that already stands above it in the chain, perhaps under another "
     "name.",
     "Do not give this image to programs that follow backing files: some never end. Point the image "
-    "at its real base (qemu-img rebase -u).",
+    "at its real base (qcowtui relink).",
 )
 TOO_DEEP = _absent(
     "QCOW-CHAIN-TOO-DEEP",
@@ -53,7 +53,7 @@ WRONG_FORMAT = _absent(
     "backing file is not what is stated",
     "The image states a format for its backing file, and the file does not have it.",
     "Find out whether the file was exchanged or only the stated format is wrong; the latter is put "
-    "right with qemu-img rebase -u -F FORMAT.",
+    "right with qcowtui relink -F FORMAT.",
 )
 UNSUPPORTED = _absent(
     "QCOW-CHAIN-UNSUPPORTED",
@@ -82,7 +82,7 @@ FORMAT_DOUBTFUL = kind(
     "The bytes of that file are used as they are, as stated. If the statement is wrong, the guest "
     "sees the inside of an image file instead of a disk.",
     "Compare with a backup or a sibling. If the file really is another format, state it "
-    "(qemu-img rebase -u -F FORMAT); a guest can also have written such bytes on a raw disk.",
+    "(qcowtui relink -F FORMAT); a guest can also have written such bytes on a raw disk.",
 )
 FORMAT_GUESSED = kind(
     "QCOW-CHAIN-FORMAT-GUESSED",
@@ -91,7 +91,7 @@ FORMAT_GUESSED = kind(
     "The image does not state the format of its backing file, so its first bytes had to decide.",
     "A guest that could write to a raw base can make it pass for another format. References of a "
     "file whose format was guessed are not followed.",
-    "State the format (qemu-img rebase -u -F FORMAT).",
+    "State the format (qcowtui relink -F FORMAT).",
 )
 BASE_NEWER = kind(
     "QCOW-CHAIN-BASE-NEWER",

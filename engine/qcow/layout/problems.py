@@ -150,7 +150,7 @@ BACKING_FORMAT_MISSING = _odd(
     "backing format not stated",
     "The image names a backing file but not its format, so programs would have to guess it.",
     "A base whose guest can write its first bytes could pass for another format.",
-    "State the format (qemu-img rebase -u -F FORMAT); until then the base is not followed.",
+    "State the format (qcowtui relink -F FORMAT); until then the base is not followed.",
 )
 EXTENSION_OVERRUN = _fatal(
     "QCOW-EXT-OVERRUN",
@@ -202,7 +202,7 @@ BITMAP_INCONSISTENT = _odd(
     "bitmap is inconsistent",
     "A bitmap is marked in use: the program that kept it ended without writing it back.",
     "It does not say what changed and can only be removed; incremental backups stop.",
-    "Remove this bitmap (qemu-img bitmap --remove) and start a new backup chain.",
+    "Remove this bitmap (qcowtui bitmap --remove) and start a new backup chain.",
 )
 CRYPTO_HEADER = _fatal(
     "QCOW-CRYPTO-HEADER",
@@ -263,8 +263,7 @@ REFERENCE_SELF = _odd(
     "refers to itself",
     "The image names itself as its backing file or data file, or one file as both.",
     "Programs that follow the reference never end, or read metadata as guest data.",
-    "Do not give the image to programs that follow it; point it at its real base "
-    "(qemu-img rebase -u).",
+    "Do not give the image to programs that follow it; point it at its real base (qcowtui relink).",
 )
 REFERENCE_UNTRUSTED = _odd(
     "QCOW-REF-UNTRUSTED",

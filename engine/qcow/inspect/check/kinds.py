@@ -76,7 +76,8 @@ REFCOUNT_OVERFLOW = _corruption(
     "more references than a refcount can hold",
     "A cluster is referred to more often than its refcount has room for at this refcount width.",
     "The cluster cannot be counted correctly, so it may be freed while it is still used.",
-    "Copy the image (qemu-img convert) or widen its refcounts before anything writes to it.",
+    "Copy the image (qemu-img convert) or widen its refcounts (qcowtui amend) before anything "
+    "writes to it.",
 )
 COPIED_SET = _corruption(
     "QCOW-COPIED-SET",
