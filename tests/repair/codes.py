@@ -1,6 +1,6 @@
-"""docs/findings.md: every finding code, what it means, and the remedies that exist for it.
+"""docs/repair.md: every finding code, what it means, and the remedies that exist for it.
 
-``python -m tests.repair.codes > docs/findings.md``
+``python -m tests.repair.codes > docs/repair.md``
 
 Codes and texts are those of the engine's catalogue.  Remedies are those that a diagnosis offers
 for the images of the damage matrix; a test holds the page to both.
@@ -28,7 +28,7 @@ from qcow.storage.memory import MemoryStorage
 
 from .matrix import Case, cases
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "findings.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "repair.md"
 
 _HEAD = """\
 # Findings and remedies

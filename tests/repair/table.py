@@ -1,6 +1,6 @@
-"""docs/repair.md: what became of every case of the damage matrix, here and with qemu-img.
+"""docs/repair-table.md: what became of every case of the damage matrix, here and with qemu-img.
 
-``python -m tests.repair.table > docs/repair.md``
+``python -m tests.repair.table > docs/repair-table.md``
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .matrix import Case, Result, Seen, cases, measure
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "repair.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "repair-table.md"
 
 #: The order of the sections.
 GROUPS = (

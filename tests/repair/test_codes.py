@@ -1,4 +1,4 @@
-"""docs/findings.md: every code of the engine is explained, with the remedies there are."""
+"""docs/repair.md: every code of the engine is explained, with the remedies there are."""
 
 from __future__ import annotations
 
