@@ -18,7 +18,7 @@ from ..edit.editor import Editor
 from ..edit.plan import Outcome
 from ..errors import EditRefused, NotFoundError
 from ..storage.identity import identity_of
-from ..text import safe
+from ..text import safe, size, size_and_bytes
 from .command_line import command_line
 from .commit_runs import Readers, changed_snapshots, readers_of_base
 from .commit_writing import write_to_qcow2, write_to_raw
@@ -89,7 +89,7 @@ class Commit:
             _empty(editor)
         size_after = editor.chain().at_layer(self.base).virtual_size
         return Outcome(
-            summary=f"Writes what the image holds ({written.data} bytes) to '{shown}'"
+            summary=f"Writes what the image holds ({size(written.data)}) to '{shown}'"
             + (" and empties the image." if emptied else "; the image keeps it as well."),
             steps=self._steps(emptied, size_before, size_after, raw),
             warnings=tuple(self._warnings(readers, [safe(one.name) for one in snapshots], raw)),
@@ -161,7 +161,9 @@ class Commit:
     def _steps(self, emptied: bool, before: int, after: int, raw: bool) -> tuple[str, ...]:
         steps = []
         if after != before:
-            steps.append(f"Grows the base from {before} to {after} bytes.")
+            steps.append(
+                f"Grows the base from {size_and_bytes(before)} to {size_and_bytes(after)}."
+            )
         steps.append(
             "Writes data and zeros to the base in place, and makes them durable."
             if raw

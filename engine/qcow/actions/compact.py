@@ -13,7 +13,8 @@ from ..edit.editor import Editor
 from ..edit.plan import Outcome
 from ..edit.reclaim import give_back
 from ..errors import EditRefused, UsageError
-from ..text import safe
+from ..text import plural, safe
+from ..text import size as size_of
 from .command_line import command_line
 from .compacting.batches import FORGET, Tally
 from .compacting.keeping import pack_keeping
@@ -132,9 +133,9 @@ class Compact:
                 "A version 2 image with a backing file cannot say that a cluster is zero: data of "
                 "zeros stays (amend -o compat=1.1 first)."
             )
-        kept = f"; {snapshots} snapshot(s) stay" if snapshots else ""
+        kept = f"; {plural(snapshots, 'snapshot')} kept" if snapshots else ""
         if self.reclaim:
-            summary = f"Makes the file {length - after} bytes shorter{kept}."
+            summary = f"Makes the file {size_of(length - after)} shorter{kept}."
         else:
             summary = f"Packs the image so that reclaim can make the file shorter{kept}."
         lost = self.reclaim and undoable
@@ -142,7 +143,9 @@ class Compact:
             summary=summary,
             steps=tuple(steps),
             warnings=tuple(warnings),
-            loses=f"The way back: {undoable} change(s) can no longer be undone." if lost else "",
+            loses=f"The way back: {plural(undoable, 'change')} can no longer be undone."
+            if lost
+            else "",
             no_undo="What is reclaimed is gone." if self.reclaim else "",
             changed_bytes=0,
             facts={

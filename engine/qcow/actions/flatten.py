@@ -8,7 +8,7 @@ from typing import Any
 from ..edit.editor import Editor
 from ..edit.plan import Outcome
 from ..errors import EditRefused
-from ..text import safe
+from ..text import plural, safe, size
 from .command_line import command_line
 from .rebase import move_to
 
@@ -39,7 +39,7 @@ class Flatten:
         return Outcome(
             summary=f"Makes the image independent of '{was}'; its disk stays the same.",
             steps=(
-                f"Copies {copied} bytes from {layers} backing file(s) into the image.",
+                f"Copies {size(copied)} from {plural(layers, 'backing file')} into the image.",
                 "Takes the backing file's name out of the header.",
             ),
             changed_bytes=0,

@@ -25,7 +25,7 @@ from ..errors import EditRefused
 from ..inspect.diff import diff, read_padded
 from ..inspect.identity import Identities
 from ..layout.tables import I64, U64
-from ..text import safe
+from ..text import safe, size
 from .command_line import command_line
 from .new_base import encoded_name, on_top, over_new_base, require_room_for_backing
 from .stored import Place, place_of
@@ -80,7 +80,7 @@ class Rebase:
         return Outcome(
             summary=f"Puts the image on {shown} instead of {was}; its disk stays the same.",
             steps=(
-                f"Copies {copied} bytes that would read differently into the image.",
+                f"Copies {size(copied)} that would read differently into the image.",
                 "Writes the name and the format of the backing file into the header.",
             ),
             changed_bytes=0,

@@ -17,7 +17,7 @@ from ..edit.verify import View
 from ..errors import EditRefused, QcowError, UsageError
 from ..findings import GuestRange
 from ..inspect.partitions import PartitionTable, read_partitions
-from ..text import safe
+from ..text import safe, size_and_bytes
 from .command_line import command_line
 from .write import facts, no_undo
 
@@ -98,7 +98,7 @@ class Resize:
             raise EditRefused(
                 "Use the --shrink option to perform a shrink operation. Shrinking an image deletes "
                 "all data beyond the shrunken image's end: the disk has "
-                f"{old} bytes, {self.size} are asked for."
+                f"{size_and_bytes(old)}, {size_and_bytes(self.size)} are asked for."
             )
         if self.preallocation != "off":
             raise UsageError("Preallocation can only be used for growing images")
@@ -106,8 +106,9 @@ class Resize:
         table, unsafe = _judge(editor, self.size)
         if unsafe and not self.force:
             raise EditRefused(
-                f"Shrinking the disk to {self.size} bytes would lose data: {' '.join(unsafe)} "
-                "Make the file systems and partitions smaller first, or choose --force to lose it."
+                f"Shrinking the disk to {size_and_bytes(self.size)} would lose data: "
+                f"{' '.join(unsafe)} Make the file systems and partitions smaller first, or "
+                "choose --force to lose it."
             )
         snapshots = bool(editor.image.snapshots)
         tx = editor.begin()
@@ -132,7 +133,8 @@ class Resize:
                 "Writes the new size.",
             ),
             warnings=tuple(warnings),
-            loses=f"The {old - self.size} bytes behind the new end, once the space is reclaimed.",
+            loses=f"The {size_and_bytes(old - self.size)} behind the new end, once the space is "
+            "reclaimed.",
             changed=(GuestRange(self.size, old - self.size),),
             no_undo=cut or no_undo(writer),
             facts={
@@ -252,7 +254,7 @@ def _added(old: int, new: int) -> tuple[GuestRange, ...]:
 
 def _summary(old: int, new: int, snapshots: bool) -> str:
     if old == new:
-        return f"The disk has {new} bytes already."
+        return f"The disk has {size_and_bytes(new)} already."
     kept = "  Snapshots keep their own size." if snapshots else ""
     verb = "Grows" if new > old else "Shrinks"
-    return f"{verb} the disk from {old} to {new} bytes.{kept}"
+    return f"{verb} the disk from {size_and_bytes(old)} to {size_and_bytes(new)}.{kept}"

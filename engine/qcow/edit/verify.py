@@ -67,7 +67,7 @@ def check_before(image: Image, cancel: CancelToken | None) -> int:
     errors = result.corruptions + result.extra_corruptions + result.check_errors
     if errors:
         raise EditRefused(
-            f"'{safe(image.name)}' has {errors} error(s) and must be repaired before it is "
+            f"'{safe(image.name)}' has {plural(errors, 'error')} and must be repaired before it is "
             f"changed. {result.findings[0].what if result.findings else ''}"
         )
     return result.leaks + result.extra_leaks

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ...edit.counting import COMPRESSED, table_clusters
 from ...edit.rewriting import rewrite_tables
+from ...edit.zero_content import hold_zeros
 from ...image.tables import l2_tables
 from ...inspect.classes import ClusterClass
 from ...inspect.owners import scan_owners
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from ...edit.editor import Editor
     from ...edit.transaction import Transaction
 
-#: Bytes of data looked at together.
-_WINDOW = 1 << 20
+#: Bytes of the file looked at together.
+_WINDOW = 1 << 28
 _ZERO = np.uint64(OFLAG_ZERO)
 _LOW32 = np.uint64(0xFFFFFFFF)
 _SHIFT32 = np.uint64(32)
@@ -69,23 +70,19 @@ class Zeroes:
             batches.commit(tx)
 
     def _find(self) -> None:
-        """Read all data of the file."""
-        editor, size = self._editor, self._geometry.cluster_size
+        """Read all data of the file; what lies in its holes is zeros."""
+        editor, bits = self._editor, self._geometry.cluster_bits
         found = scan_owners(editor.image, progress=editor.progress, cancel=editor.cancel)
         classes = found.classes.read(0, found.total)
         self._zeros = np.zeros(found.total, dtype=np.bool_)
         if editor.image.encrypted:  # ciphertext of zeros is no zeros
             return
-        data = np.flatnonzero(np.isin(classes, _MAY_BE_ZERO))
-        step = max(1, _WINDOW // size)
-        buffer = np.empty(step * size, dtype=np.uint8)
-        for at in range(0, len(data), step):
-            editor.step("looking for zeros", at * size, len(data) * size, "bytes")
-            part = data[at : at + step]
-            editor.storage.read_pieces((part * size).tolist(), size, buffer.data)
-            words = buffer[: len(part) * size].view(np.uint64).reshape(len(part), -1)
-            self._zeros[part] = ~words.any(axis=1)
-        self._tally.scanned += len(data) * size
+        step = max(1, _WINDOW >> bits)
+        for at in range(0, found.total, step):
+            editor.step("looking for zeros", at << bits, found.total << bits, "bytes")
+            data = np.flatnonzero(np.isin(classes[at : at + step], _MAY_BE_ZERO)) + at
+            self._zeros[data] = hold_zeros(editor.storage, data, bits)
+            self._tally.scanned += len(data) << bits
 
     def _hits(self, entries: U64, bitmaps: U64 | None) -> NDArray[np.bool_]:
         """Which entries name a cluster that need not be there."""
