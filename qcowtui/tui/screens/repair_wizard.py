@@ -76,7 +76,7 @@ class RepairWizard(ChangePanel[Decided | None]):
                 )
             )
         rows: list[tuple[str, str | tuple[str, Tone]]] = [
-            (" " if number else "besides", text)
+            (" " if number else "also", text)
             for number, text in enumerate(found.besides[:_BESIDES])
         ]
         if len(found.besides) > _BESIDES:
@@ -84,7 +84,7 @@ class RepairWizard(ChangePanel[Decided | None]):
         if rows:
             lines += [Content(""), *self.columns(rows)]
             if found.findings:
-                note = "What is listed besides is cleared up where the rest is its cause."
+                note = "What else was found is cleared up where the rest is its cause."
                 lines.append(content((note, Tone.MUTED)))
         self.show_body(*lines)
         leave = Choice("", "Leave", "nothing is changed", self.action_leave)
