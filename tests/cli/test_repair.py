@@ -190,9 +190,14 @@ def test_at_a_terminal_it_is_asked(typed: str, path: Path) -> None:
 
 @pytest.mark.oracle
 def test_a_lost_header(path: Path) -> None:
-    size = -(-small_builder(cluster_bits=BITS).model.virtual_size // SIZE) * SIZE
-    disk = guest_bytes(small_builder(cluster_bits=BITS).model)
     patch(path, 0, bytes(512))
+    known = qcowtui("repair", "--plan", path)
+    assert (known.code, b"size=SIZE" in known.stdout) == (2, False)  # its snapshot tells the size
+    path.unlink()
+    builder = small_builder(cluster_bits=BITS, snapshot=False)
+    size = -(-builder.model.virtual_size // SIZE) * SIZE
+    disk = guest_bytes(builder.model)
+    patch(builder.write(path), 0, bytes(512))
     before = sha256(path)
     first = qcowtui("repair", "--plan", path)
     assert first.code == 1

@@ -341,7 +341,7 @@ def test_relink_tells_what_would_read_differently(tmp_path: Path) -> None:
     assert guest_bytes(vm) == disk
     qemu_io(twin, "write -q -P 0x12 8k 1k", "write -q -P 0x12 600k 1k")
     disk = guest_bytes(vm)
-    with pytest.raises(EditRefused, match="1024 bytes would read differently"):
+    with pytest.raises(EditRefused, match="1 KiB would read differently"):
         _do(vm, Relink("base.img", "qcow2"))
     with qcow.open(vm) as image:
         assert isinstance(image, Image)
