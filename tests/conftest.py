@@ -14,3 +14,8 @@ settings.load_profile("qcowtui")
 
 os.environ["TZ"] = "UTC"
 time.tzset()
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Two workers a core: tests wait for QEMU, for locks and for idle screens half of the time."""
+    return 2 * len(os.sched_getaffinity(0))
