@@ -19,6 +19,7 @@ from .remedy import Option, Remedy
 if TYPE_CHECKING:
     from ...chain import Chain
     from ...inspect.triage import Triage
+    from .lost_l1 import LostTable
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,13 @@ class Case:
         from ...inspect.triage import triage
 
         return triage(self.image, disk=self.chain, cancel=self.cancel)
+
+    @cached_property
+    def lost_l1(self) -> list[LostTable]:
+        """The leaked L1 tables and the states they may have been of, looked for once."""
+        from .lost_l1 import search
+
+        return search(self)
 
 
 #: Looks at a case and offers remedies.  One for each kind of damage; see :func:`finders`.

@@ -122,7 +122,6 @@ class _Search:
         self._image = case.image
         self._geometry = geometry
         self._shapes = Shapes(case.image)
-        self._number = {snapshot.label: snapshot.index for snapshot in case.image.snapshots}
 
     def remedies(self) -> list[Remedy]:
         tables = l1_tables(self._image)
@@ -135,13 +134,12 @@ class _Search:
             offsets = table.entries & OFFSETS
             odd = (offsets & np.uint64(self._geometry.cluster_size - 1)) != 0
             wrong = odd | (offsets >= size)
-            snapshot = self._number.get(table.state)
             empty = (offsets == 0) & (table.entries != 0)
             # An entry that is replaced whole needs no bits cleared.
             flagged = ((table.entries & _RESERVED) != 0) & ~wrong & ~empty
             for found, which in ((reserved, flagged), (stray, empty)):
                 if which.any():
-                    found.append((snapshot, np.flatnonzero(which)))
+                    found.append((table.snapshot, np.flatnonzero(which)))
             bad += [(table, index) for index in np.flatnonzero(wrong).tolist()]
         if reserved:
             made.append(self._clear("l1-reserved", K.L1_RESERVED, reserved, _RESERVED))
@@ -166,7 +164,7 @@ class _Search:
         """Where a lost table fits, the entry gets it; the others are cleared."""
         made: list[Remedy] = []
         rest: list[tuple[int | None, I64]] = []
-        tables = {self._number.get(table.state): table for table in l1_tables(self._image)}
+        tables = {table.snapshot: table for table in l1_tables(self._image)}
         for snapshot, indices in places:
             keep = []
             for index in indices.tolist():
@@ -230,7 +228,7 @@ class _Search:
         end = max(index * span, min((index + 1) * span, disk_size(self._image, table.state)))
         return Fit(
             table.state,
-            self._number.get(table.state),
+            table.snapshot,
             index,
             index * span,
             end - index * span,

@@ -18,11 +18,11 @@ from ...jobs import CancelToken
 from ...layout.constants import OFLAG_COPIED
 from ...layout.geometry import Geometry
 from ...layout.tables import I64, OFFSETS, U64, decode_u64
-from ...text import plural, safe
+from ...text import plural
 from .diagnosis import Case
 from .reattach import has_signs, l1_of
 from .remedy import Option, Remedy
-from .scan import L1Table, disk_size, l1_tables
+from .scan import L1Table, disk_size, l1_name, l1_tables, state_key
 
 if TYPE_CHECKING:
     from ...edit.repairing import Repair
@@ -80,20 +80,21 @@ def find_lost_l1(case: Case, cancel: CancelToken | None) -> list[Remedy]:
     geometry = case.image.geometry
     if geometry is None or not has_signs(case):
         return []
-    found = _search(case, geometry)
     return [
         LostL1(
-            _finding(lost, geometry), lost.entries, lost.clusters, lost.gaps, _default(found, at)
+            _finding(lost, geometry),
+            lost.entries,
+            lost.clusters,
+            lost.gaps,
+            _default(case.lost_l1, at),
         )
-        for at, lost in enumerate(found)
+        for at, lost in enumerate(case.lost_l1)
     ]
 
 
 def all_come_back(case: Case) -> bool:
     """Whether every leaked L1 table goes back into its place without being asked."""
-    if case.image.geometry is None:
-        return False
-    found = _search(case, case.image.geometry)
+    found = case.lost_l1
     placed = {int(cluster) for lost in found for cluster in lost.clusters}
     size = case.triage.cluster_size
     return all(offset // size in placed for offset in case.triage.lost_l1) and all(
@@ -101,7 +102,7 @@ def all_come_back(case: Case) -> bool:
     )
 
 
-class _Lost(NamedTuple):
+class LostTable(NamedTuple):
     """int64 ``clusters`` of a lost L1 table, its ``entries`` (uint64), and where they fit."""
 
     clusters: I64
@@ -109,13 +110,15 @@ class _Lost(NamedTuple):
     gaps: list[_Gap]
 
 
-def _search(case: Case, geometry: Geometry) -> list[_Lost]:
+def search(case: Case) -> list[LostTable]:
+    """The lost L1 tables of an image with a usable geometry (see :attr:`.Case.lost_l1`)."""
+    geometry = case.image.geometry
+    assert geometry is not None, "who asks has made sure of it"
     tables = l1_tables(case.image)
-    number = {snapshot.label: snapshot.index for snapshot in case.image.snapshots}
     named = np.concatenate([table.entries & OFFSETS for table in tables])
     in_use = np.unique(named >> np.uint64(geometry.cluster_bits)).astype(np.int64)
     most = max(len(table.entries) for table in tables)
-    found: list[_Lost] = []
+    found: list[LostTable] = []
     reached = 0
     for offset in sorted(case.triage.lost_l1):
         if offset < reached or len(found) == _SINGLE:
@@ -124,12 +127,10 @@ def _search(case: Case, geometry: Geometry) -> list[_Lost]:
         reached = (int(clusters[-1]) + 1) << geometry.cluster_bits
         entries = _tables_only(case, geometry, raw, in_use)
         gaps = [
-            gap
-            for table in tables
-            if (gap := _gap(case, geometry, table, number.get(table.state), entries)) is not None
+            gap for table in tables if (gap := _gap(case, geometry, table, entries)) is not None
         ]
         if gaps:
-            found.append(_Lost(clusters, entries, gaps))
+            found.append(LostTable(clusters, entries, gaps))
     return found
 
 
@@ -152,9 +153,7 @@ def _tables_only(case: Case, geometry: Geometry, raw: U64, in_use: I64) -> U64:
     return np.where((offsets != 0) & aligned & there, raw, np.uint64(0))
 
 
-def _gap(
-    case: Case, geometry: Geometry, table: L1Table, snapshot: int | None, entries: U64
-) -> _Gap | None:
+def _gap(case: Case, geometry: Geometry, table: L1Table, entries: U64) -> _Gap | None:
     """The entries of a state that are empty where ``entries`` are not; None when there are none."""
     size = disk_size(case.image, table.state)
     length = min(len(table.entries), len(entries), geometry.l1_entries(size))
@@ -172,12 +171,11 @@ def _gap(
         )
         for run in np.split(places, breaks)
     )
-    key = "active" if snapshot is None else f"snapshot-{snapshot}"
-    name = "the active L1 table" if snapshot is None else f"the L1 table of {safe(table.state)}"
-    return _Gap(key, name, snapshot, places, not used.any(), changes)
+    key, name = state_key(table.snapshot), l1_name(table.state)
+    return _Gap(key, name, table.snapshot, places, not used.any(), changes)
 
 
-def _default(found: list[_Lost], at: int) -> str | None:
+def _default(found: list[LostTable], at: int) -> str | None:
     """The active state, when it maps nothing at all and this is the one table that was its own.
 
     COPIED is set in the table of the active state.  Where a snapshot maps nothing either, the disk
@@ -189,7 +187,7 @@ def _default(found: list[_Lost], at: int) -> str | None:
     return "active" if empty == [None] and mine[at] and sum(mine) == 1 else None
 
 
-def _finding(lost: _Lost, geometry: Geometry) -> Finding:
+def _finding(lost: LostTable, geometry: Geometry) -> Finding:
     offset = int(lost.clusters[0]) << geometry.cluster_bits
     count = int(np.count_nonzero(lost.entries))
     changes = lost.gaps[0].changes

@@ -263,7 +263,7 @@ class _Search:
         bits = np.uint64(self._geometry.cluster_bits)
         clusters = ((entries.values & OFFSETS) >> bits).astype(np.int64)
         found: list[I64] = []
-        for _, l1 in self._tables:
+        for _, l1, _ in self._tables:
             offsets = (l1 & OFFSETS).astype(np.int64)
             used, times = distinct_counts(offsets[offsets != 0])
             place = np.searchsorted(used, entries.tables)

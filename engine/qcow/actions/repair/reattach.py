@@ -16,6 +16,7 @@ from ...layout.tables import OFFSETS
 from ...text import plural, safe
 from .diagnosis import Case
 from .remedy import Option, Remedy
+from .scan import l1_name, l1_tables, state_key
 
 if TYPE_CHECKING:
     from ...edit.repairing import Repair
@@ -46,14 +47,12 @@ def has_signs(case: Case) -> bool:
 
 def place_key(fit: Fit) -> str:
     """How a user names the place: ``active-1``, ``snapshot-0-1``."""
-    state = "active" if fit.snapshot is None else f"snapshot-{fit.snapshot}"
-    return f"{state}-{fit.index}"
+    return f"{state_key(fit.snapshot)}-{fit.index}"
 
 
 def place_name(fit: Fit) -> str:
     """How a sentence names the place."""
-    owner = "the active L1 table" if fit.snapshot is None else f"the L1 table of {safe(fit.state)}"
-    return f"entry {fit.index} of {owner}"
+    return f"entry {fit.index} of {l1_name(fit.state)}"
 
 
 def guest_range(fit: Fit) -> GuestRange:
@@ -169,8 +168,6 @@ class EmptyPlaces:
     """Whether a place is empty (0) or holds a damaged entry."""
 
     def __init__(self, case: Case) -> None:
-        from .scan import l1_tables
-
         self._tables = {table.state: table.entries for table in l1_tables(case.image)}
 
     def raw(self, fit: Fit) -> int:

@@ -16,13 +16,26 @@ from ...image.tables import L2Tables, l2_tables, read_l1
 from ...jobs import CancelToken
 from ...layout.geometry import Geometry
 from ...layout.tables import I64, OFFSETS, U64
+from ...text import safe
 
 
 class L1Table(NamedTuple):
-    """``entries``: uint64, as on disk.  ``state``: "active" or "snapshot:ID"."""
+    """``entries``: uint64, as on disk.  ``state``: "active" or "snapshot:ID".  ``snapshot``: its
+    index, None for the active state."""
 
     state: str
     entries: U64
+    snapshot: int | None
+
+
+def state_key(snapshot: int | None) -> str:
+    """How a user names the state of an L1 table in a choice: ``active``, ``snapshot-0``."""
+    return "active" if snapshot is None else f"snapshot-{snapshot}"
+
+
+def l1_name(state: str) -> str:
+    """How a sentence names the L1 table of a state ("active" or "snapshot:ID")."""
+    return "the active L1 table" if state == "active" else f"the L1 table of {safe(state)}"
 
 
 class Entries(NamedTuple):
@@ -71,13 +84,13 @@ def l1_tables(image: Image) -> tuple[L1Table, ...]:
     """Those of the active state and of every snapshot whose table can be read."""
     header = image.header
     active = read_l1(image.storage, header.l1_table_offset, header.l1_size)
-    found = [L1Table("active", active)]
+    found = [L1Table("active", active, None)]
     for snapshot in image.snapshots:
         try:
             state = image.snapshot_state(snapshot)
         except GuestDataError:
             continue
-        found.append(L1Table(state.label, state.l1()))
+        found.append(L1Table(state.label, state.l1(), snapshot.index))
     return tuple(found)
 
 
@@ -107,7 +120,7 @@ def guest_ranges(image: Image, geometry: Geometry, entries: Entries) -> tuple[Gu
     found: list[GuestRange] = []
     order = np.lexsort((entries.numbers, entries.tables))
     tables, numbers = entries.tables[order], entries.numbers[order]
-    for state, l1 in l1_tables(image):
+    for state, l1, _ in l1_tables(image):
         size = _end(image, state)
         offsets = (l1 & OFFSETS).astype(np.int64)
         for index in np.flatnonzero(np.isin(offsets, tables)).tolist():

@@ -17,11 +17,11 @@ from ...jobs import CancelToken
 from ...layout.constants import OFLAG_COMPRESSED
 from ...layout.geometry import Geometry
 from ...layout.tables import I64, OFFSETS, decode_u64, encode_u64
-from ...text import plural, safe
+from ...text import plural
 from .diagnosis import Case
 from .reattach import has_signs, l1_of
 from .remedy import Option, Remedy
-from .scan import L1Table, disk_size, l1_tables
+from .scan import L1Table, disk_size, l1_name, l1_tables, state_key
 
 if TYPE_CHECKING:
     from ...edit.repairing import Repair
@@ -98,11 +98,10 @@ def find_shared_tables(case: Case, cancel: CancelToken | None) -> list[Remedy]:
     if geometry is None or case.image.unusable is not None or case.image.header.has_data_file:
         return []
     made: list[Remedy] = []
-    number = {snapshot.label: snapshot.index for snapshot in case.image.snapshots}
     for table in l1_tables(case.image):
         for offset in _twice(case, geometry, table)[: _SINGLE - len(made)].tolist():
             places = np.flatnonzero((table.entries & OFFSETS) == np.uint64(offset))
-            made.append(_remedy(case, geometry, table, number.get(table.state), offset, places))
+            made.append(_remedy(case, geometry, table, offset, places))
     return made
 
 
@@ -119,12 +118,11 @@ def _remedy(
     case: Case,
     geometry: Geometry,
     table: L1Table,
-    snapshot: int | None,
     offset: int,
     places: I64,
 ) -> Remedy:
     ranges = [_range(case, geometry, table, index) for index in places.tolist()]
-    owner = "the active L1 table" if snapshot is None else f"the L1 table of {safe(table.state)}"
+    owner = l1_name(table.state)
     listed = ", ".join(str(index) for index in places[:8].tolist())
     finding = Finding(
         K.OVERLAP,
@@ -152,8 +150,8 @@ def _remedy(
                 options.append(_point(orphan, index, where, owner))
     for index, where in zip(places.tolist(), ranges, strict=True):
         options.append(_drop(case, index, where, owner))
-    state = "active" if snapshot is None else f"snapshot-{snapshot}"
-    return SharedTable(finding, f"l2-shared-{state}-{offset:x}", snapshot, places, options)
+    id_ = f"l2-shared-{state_key(table.snapshot)}-{offset:x}"
+    return SharedTable(finding, id_, table.snapshot, places, options)
 
 
 def _range(case: Case, geometry: Geometry, table: L1Table, index: int) -> GuestRange:

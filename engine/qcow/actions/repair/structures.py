@@ -13,7 +13,7 @@ from ...layout.constants import REFCOUNT_TABLE_OFFSET_MASK
 from ...layout.geometry import Geometry
 from ...layout.tables import I64, OFFSETS
 from ...text import safe
-from .scan import L1Table
+from .scan import L1Table, l1_name
 
 
 class Structure(NamedTuple):
@@ -36,7 +36,7 @@ def structures_of(
         return np.arange(first, max(first, geometry.clusters(last)))
 
     yield Structure("the header", run(0, 1))
-    yield Structure("the active L1 table", run(header.l1_table_offset, header.l1_size * 8))
+    yield Structure(l1_name("active"), run(header.l1_table_offset, header.l1_size * 8))
     blocks = refcount_table(image)
     if len(blocks):
         length = header.refcount_table_clusters * geometry.cluster_size
@@ -48,15 +48,15 @@ def structures_of(
         length = image.snapshot_table_length
         yield Structure("the snapshot table", run(header.snapshots_offset, length))
     for snapshot in image.snapshots:
-        name = f"the L1 table of {safe(snapshot.label)}"
-        yield Structure(name, run(snapshot.l1_table_offset, snapshot.l1_size * 8))
+        where = run(snapshot.l1_table_offset, snapshot.l1_size * 8)
+        yield Structure(l1_name(snapshot.label), where)
     if image.bitmap_directory is not None and image.bitmaps_valid:
         yield Structure("the bitmap directory", run(*image.bitmap_directory))
         for bitmap in image.bitmaps:
             yield Structure("a bitmap table", run(bitmap.table_offset, bitmap.table_size * 8))
     if image.crypto is not None:
         yield Structure("the LUKS header", run(image.crypto.offset, image.crypto.length))
-    for state, entries in tables:
+    for state, entries, _ in tables:
         offsets = entries & OFFSETS
         odd = (offsets & np.uint64(geometry.cluster_size - 1)) != 0
         named = offsets[(offsets != 0) & ~odd & (offsets < np.uint64(image.storage.size()))]

@@ -201,7 +201,7 @@ class Fill(Remedy):
         assert self._entries is not None
         tables, numbers = self._entries.tables, self._entries.numbers
         per_table = self._geometry.l2_entries
-        for state, l1 in l1_tables(self._image):
+        for state, l1, _ in l1_tables(self._image):
             offsets = (l1 & OFFSETS).astype(np.int64)
             order = np.argsort(offsets, kind="stable")
             place = np.minimum(np.searchsorted(offsets[order], tables), max(len(order) - 1, 0))
