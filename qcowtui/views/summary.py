@@ -30,8 +30,7 @@ def facts(session: Session) -> tuple[str, ...]:
     if disk is not None and not session.file.is_device:
         found.append(f"{size(disk)} on disk")
     if session.space is not None:
-        found_free = session.space.reclaimable
-        reclaimable = found_free.free_inside + found_free.beyond_end
+        reclaimable = session.space.reclaimable.certain
         found.append(f"{size(reclaimable)} reclaimable" if reclaimable else "nothing to reclaim")
     return tuple(found)
 

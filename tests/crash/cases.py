@@ -189,7 +189,7 @@ def _amending(image: TinyImage) -> Iterator[Found]:
 
 
 #: Constants that make the long actions work in several batches even on tiny images.
-SMALLER = (("qcow.actions.rebase.BATCH", 4096), ("qcow.actions.rebase._PIECE", 2048))
+SMALLER = (("qcow.actions.batch.BATCH", 4096), ("qcow.actions.rebase._PIECE", 2048))
 
 
 def cases_of(variant: Variant) -> Iterator[Case]:

@@ -109,7 +109,7 @@ def commit(pair: Pair, files: tuple[bytes, bytes], wrap_base: Wrap = unwrapped) 
         lower = None if pair.raw else held.enter_context(Editor(Image(base), base, gate=gate))
         editor.open_below = lambda _: Lower(base, lower)
         if pair.batch is not None:
-            held.enter_context(patch("qcow.actions.commit_writing.BATCH", pair.batch))
+            held.enter_context(patch("qcow.actions.batch.BATCH", pair.batch))
         Commit(drop=pair.drop).run(editor)
         final = paths[0].read_bytes(), paths[1].read_bytes()
     assert all(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import qcow
-from qcow.actions import commit_writing, rebase
+from qcow.actions import batch
 from qcow.actions.base_evidence import candidates
 from qcow.actions.commit import Commit, find_base
 from qcow.actions.flatten import Flatten
@@ -100,7 +100,7 @@ def test_a_commit_that_was_killed_is_run_again(
     base_format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At every write: the disk is the same, both files are clean, and once more completes it."""
-    monkeypatch.setattr(commit_writing, "BATCH", 200 * KIB)
+    monkeypatch.setattr(batch, "BATCH", 200 * KIB)
     base, vm, disk = _pair(tmp_path, base_format)
     kept = tmp_path / "kept"
     kept.mkdir()
@@ -133,7 +133,7 @@ def test_a_commit_that_was_killed_is_run_again(
 def test_a_long_commit_makes_several_switches_and_one_step_of_undo(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commit_writing, "BATCH", 64 * KIB)
+    monkeypatch.setattr(batch, "BATCH", 64 * KIB)
     base, vm, disk = _pair(tmp_path)
     before = guest_bytes(base)
     (done,) = _do(vm, Commit())
@@ -152,7 +152,7 @@ def test_a_long_commit_makes_several_switches_and_one_step_of_undo(
 def test_a_long_rebase_makes_several_switches_and_one_step_of_undo(
     action: Action, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rebase, "BATCH", 64 * KIB)
+    monkeypatch.setattr(batch, "BATCH", 64 * KIB)
     _, vm, disk = _pair(tmp_path)
     create(tmp_path / "other.qcow2", "1M")
     sector, said = vm.read_bytes()[:512], qemu_img("info", vm).stdout

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from qcowtui.tui.screens.question import QuestionScreen
 from tests.oracle.catalogue.base import create, overlay
 from tests.support.images import qemu_check
 from tests.support.qemu import guest_bytes, qemu_img, qemu_io, qemu_json
+from tests.support.stories import moved_base
 
 from .driving import NARROW, WIDE, Driven, driving
 
@@ -103,14 +103,7 @@ async def test_a_planned_commit_shows_the_base_as_it_would_be(
 
 
 async def test_s8_the_moved_base_is_found_and_the_impostor_is_told(tmp_path: Path) -> None:
-    base = create(tmp_path / "base.qcow2", "64M")
-    qemu_io(base, "write -q -P 0x11 0 4M", "write -q -P 0x22 32M 1M")
-    vm = overlay(tmp_path / "vm.qcow2", "base.qcow2", "qcow2")
-    qemu_io(vm, "write -q -P 0x33 8M 2M")
-    golden = guest_bytes(vm)
-    (tmp_path / "moved").mkdir()
-    shutil.move(base, tmp_path / "moved" / "golden-base.qcow2")
-    create(tmp_path / "moved" / "impostor.qcow2", "64M")
+    vm, _, golden = moved_base(tmp_path)
     async with driving(vm, NARROW, unlocked=True) as app:
         await app.press("5", "m")
         assert isinstance(app.app.screen, QuestionScreen)

@@ -62,7 +62,7 @@ class Commit:
     def run(self, editor: Editor) -> Outcome:
         image = editor.image
         if image.backing is None:
-            editor.begin()  # a header that cannot be read is the better reason
+            editor.require_sound()  # a header that cannot be read is the better reason
             raise EditRefused("Image does not have a backing file")
         chain = editor.chain()
         if self.base < 1:

@@ -12,11 +12,11 @@ from ..chain.intersect import aligned
 from ..disk import Extent, ExtentKind, extents_of
 from ..errors import VerificationError
 from ..image.mapping import select
-from ..inspect.check.parallel import share_out, threads_for
 from ..inspect.diff import read_padded
 from ..inspect.identity import Identities
 from ..layout.constants import SECTOR
 from ..layout.tables import U64
+from ..parallel import share_out, threads_for
 from .stored import Place, place_of
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def require_same(editor: Editor, depth: int, start: int, stop: int) -> None:
         while (job := take()) is not None:
             _compare(job, pair)
 
-    share_out(direct, work, threads_for(4 * len(direct)), between)
+    share_out(direct, work, threads_for(len(direct)), between)
     pair = [np.empty(_PIECE // 8, dtype=np.uint64) for _ in range(2)]
     for job in jobs:
         if job.places is None:

@@ -14,28 +14,17 @@ from ..edit.plan import Outcome, Plan
 from ..edit.resizing import grow
 from ..edit.verify import View
 from ..errors import EditRefused
-from ..opening import AnyImage
 from ..storage.base import WritableStorage
 from ..storage.local import LocalFile
 from ..storage.overlay import OverlayStorage
 from ..text import safe
+from .batch import batch
 from .commit_compare import require_same
 from .commit_runs import Run, read_run, runs_above
 from .stored import place_of
 
-#: Guest bytes written to a base before they are made to last and let go of; see :func:`batch`.
-BATCH = 256 << 20
 #: Bytes written to a raw base at a time.
 _STEP = 4 << 20
-
-
-def batch(image: AnyImage) -> int:
-    """Guest bytes that one switch of ``image`` shall be worth: what a kill can cost.
-
-    The checks of a switch cost more in a large image, the memory of what is written in between
-    costs more the longer it is kept.
-    """
-    return max(BATCH, image.virtual_size >> 10)
 
 
 class Written(NamedTuple):
@@ -109,7 +98,7 @@ def _write_batch(
 ) -> tuple[int | None, int, int]:
     """(where the next batch begins, None for no more; bytes of data; bytes of zeros)."""
     chain = editor.chain()
-    most = batch(chain.at_layer(depth).image)
+    most = batch(chain.at_layer(depth).image.virtual_size)
     data = zeros = 0
     for run in runs_above(chain, depth, at):
         start, end = run.start, run.start + run.length
@@ -121,7 +110,6 @@ def _write_batch(
                 zeros += end - start
                 break
             length = min(end - start, most - data)
-
             writer.write(start, length, _source(chain, run, run.extent))
             data += length
             start += length
@@ -177,7 +165,7 @@ def _write_raw_batch(
     """As :func:`_write_batch`."""
     chain = editor.chain()
     size = editor.image.virtual_size
-    most = batch(editor.image)
+    most = batch(size)
     data = zeros = 0
     buffer = memoryview(bytearray(_STEP))
     for run in runs_above(chain, depth, at):

@@ -77,7 +77,7 @@ class Compact:
         allocated = editor.storage.allocated_bytes()
         undoable = editor.undo_count
         spare = spare_for(editor.storage.room()) if self.spare is None else self.spare
-        editor.begin()  # an image that must be repaired first is refused before undo is given up
+        editor.require_sound()  # or be refused before undo is given up
         if self.reclaim:
             editor.forget_history(FORGET)
             if spare <= LEAST:

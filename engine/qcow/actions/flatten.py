@@ -31,7 +31,7 @@ class Flatten:
     def run(self, editor: Editor) -> Outcome:
         image = editor.image
         if image.backing is None:
-            editor.begin()  # a header that cannot be read is the better reason
+            editor.require_sound()  # a header that cannot be read is the better reason
             raise EditRefused(f"'{safe(image.name)}' has no backing file: it is flat already.")
         layers = len(editor.chain().layers) - 1
         was = safe(image.backing.name)

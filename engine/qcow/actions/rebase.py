@@ -26,12 +26,11 @@ from ..inspect.diff import diff, read_padded
 from ..inspect.identity import Identities
 from ..layout.tables import I64, U64
 from ..text import safe, size
+from .batch import batch
 from .command_line import command_line
 from .new_base import encoded_name, on_top, over_new_base, require_room_for_backing
 from .stored import Place, place_of
 
-#: Guest bytes copied before a switch makes them last, at least: what a kill can cost.
-BATCH = 256 << 20
 #: Guest bytes read at a time: few enough to stay in the processor's cache.
 _PIECE = 1 << 20
 #: Guest bytes of adjacent data copied at a time.
@@ -132,8 +131,7 @@ def _copy_batch(
 ) -> tuple[int | None, int]:
     """(where the next batch begins, None for no more; bytes copied)."""
     copied = 0
-    # The checks of a switch cost more in a large image.
-    most = max(BATCH, old.virtual_size >> 10)
+    most = batch(old.virtual_size)
     for start, length, content in _differences(editor, old, new, at):
         if copied >= most:
             return start, copied
@@ -197,8 +195,8 @@ def _stretches(
     """
     long = max(unit, _LONG)
     done = start
-    for batch in old.runs(start, end - start):
-        for extent in extents_of(batch):
+    for runs in old.runs(start, end - start):
+        for extent in extents_of(runs):
             low = -(-extent.start // unit) * unit
             high = (extent.start + extent.length) // unit * unit
             place = place_of(old, extent) if high - low >= _PIECE else None

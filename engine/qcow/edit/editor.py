@@ -134,9 +134,13 @@ class Editor(Closing):
 
     def begin(self) -> Transaction:
         """Start a transaction.  Raises EditRefused for an image that must be repaired first."""
+        self.require_sound()
+        return self._begin(Transaction)
+
+    def require_sound(self) -> None:
+        """Raise EditRefused when the image must be repaired before it is changed; checked once."""
         if self._leaks is None:
             self._leaks = self._must_be_sound()
-        return self._begin(Transaction)
 
     def begin_repair(self) -> Repair:
         """Start a transaction on an image that may be damaged."""

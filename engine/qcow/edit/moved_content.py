@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..image.image import Image
-from ..inspect.check.parallel import share_out, threads_for
 from ..layout.constants import OFLAG_ZERO, SUBCLUSTERS
 from ..layout.tables import I64, OFFSETS, U64, compressed_fields
+from ..parallel import share_out, threads_for
 from ..storage.base import Storage
 from .counting import COMPRESSED, COPIED
 from .zero_content import hold_zeros, zero_rows

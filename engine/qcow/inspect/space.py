@@ -23,6 +23,11 @@ class Reclaimable:
     def total(self) -> int:
         return self.free_inside + self.leaked + self.beyond_end
 
+    @property
+    def certain(self) -> int:
+        """Without what is leaked, which may be lost guest data."""
+        return self.free_inside + self.beyond_end
+
 
 @record
 class StateSpace:

@@ -249,14 +249,14 @@ def _reclaimable(space: Breakdown) -> Field:
         )
         if amount
     ]
-    leaked = f" {size(space.leaked)} leaked is not counted: it may be lost data." * bool(
-        space.leaked
-    )
+    said = (" + ".join(parts) + ".") if parts else "No cluster of the file is free."
+    if space.leaked:
+        said += f" {size(space.leaked)} leaked is not counted: it may be lost data."
     return Field(
         "Reclaimable",
         size(space.reclaimable),
         "holds nothing",
-        ((" + ".join(parts) + ".") if parts else "No cluster of the file is free.") + leaked,
+        said,
         Tone.PLAIN,
     )
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from qcow.edit.apply import Action
+    from qcow.edit.mending import Mending
 
     from ...views.changes.applying import Report
     from ...views.changes.staging import Request, Staged
@@ -223,10 +224,11 @@ class ChangingScreen(WorkingScreen):
         from .apply_panel import ApplyScreen
 
         self.app.push_screen(
-            ApplyScreen(staged, self._work_on(path, staged), reviewed=reviewed), then
+            ApplyScreen(staged, self.work_on(path, staged), reviewed=reviewed), then
         )
 
-    def _work_on(self, path: str, staged: Sequence[Staged]) -> Work:
+    def work_on(self, path: str, staged: Sequence[Staged], mending: Mending | None = None) -> Work:
+        """What applies ``staged``; ``mending``: how a file is seen that is no image until then."""
         from ...views.changes.applying import apply_all
 
         session = self.session
@@ -244,6 +246,7 @@ class ChangingScreen(WorkingScreen):
                     path,
                     actions,
                     planned_on,
+                    mending=mending,
                     gate=session.gate,
                     own=own,
                     begin=begin,

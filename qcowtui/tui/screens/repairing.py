@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from textual import on
@@ -190,29 +190,9 @@ class RepairingScreen(ChainChangesScreen):
         self.app.push_screen(PlanScreen(request, work, now="Repair it now"), planned)
 
     def _apply_mended(self, staged: Staged, mending: Mending) -> None:
-        from ...views.changes.applying import apply_all
         from .apply_panel import ApplyScreen
 
-        session = self.session
-        own = session.own_files()
-
-        def work(
-            begin: Callable[[int], None], progress: ProgressCallback, cancel: CancelToken
-        ) -> Report:
-            self.qcow_app.has_written = True
-            return self.runner.exclusively(
-                lambda: apply_all(
-                    session.path,
-                    [staged.action],
-                    staged.plan.on,
-                    mending=mending,
-                    gate=session.gate,
-                    own=own,
-                    begin=begin,
-                    progress=progress,
-                    cancel=cancel,
-                )
-            )
+        path = self.session.path
 
         def done(report: Report | None) -> None:
             staged.preview.close()
@@ -222,8 +202,9 @@ class RepairingScreen(ChainChangesScreen):
                 self.restart_jobs()
                 self.tell_report(report)
             else:
-                self.qcow_app.show_repaired(session.path, report.done[0])
+                self.qcow_app.show_repaired(path, report.done[0])
 
+        work = self.work_on(path, (staged,), mending)
         self.app.push_screen(ApplyScreen((staged,), work), done)
 
     # ---- what came of it

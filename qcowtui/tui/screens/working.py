@@ -177,8 +177,7 @@ class WorkingScreen(NavigatedScreen):
             return found
         if session.past is not None and session.past.no_undo is None:
             found.append(f"{key_of(keymap, command('edit.undo'))} undo")
-        free = None if session.space is None else session.space.reclaimable
-        if free is not None and free.free_inside + free.beyond_end:
+        if session.space is not None and session.space.reclaimable.certain:
             found.append(f"{key_of(keymap, command('edit.reclaim'))} reclaim")
         return found
 

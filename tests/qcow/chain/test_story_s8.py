@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -14,31 +13,18 @@ from qcow.errors import ReferenceMissing
 from qcow.findings import Severity
 from qcow.inspect.compare import Mismatch, compare
 from qcow.storage.gate import Gate
-from tests.oracle.catalogue.base import create, overlay
 from tests.qcow.chain.conftest import ChainOf
 from tests.support.images import sha256
-from tests.support.qemu import guest_bytes, guest_raw, qemu_img, qemu_io
+from tests.support.qemu import guest_raw, qemu_img
+from tests.support.stories import moved_base
 
 pytestmark = pytest.mark.oracle
 
 MIB = 1 << 20
 
 
-def _story(folder: Path) -> tuple[Path, Path, bytes]:
-    """(vm, moved base, what the vm's disk held before the move)."""
-    base = create(folder / "base.qcow2", "64M")
-    qemu_io(base, "write -q -P 0x11 0 4M", "write -q -P 0x22 32M 1M")
-    vm = overlay(folder / "vm.qcow2", "base.qcow2", "qcow2")
-    qemu_io(vm, "write -q -P 0x33 8M 2M")
-    golden = guest_bytes(vm)
-    (folder / "moved").mkdir()
-    moved = Path(shutil.move(base, folder / "moved" / "golden-base.qcow2"))
-    create(folder / "moved" / "impostor.qcow2", "64M")
-    return vm, moved, golden
-
-
 def test_it_opens_and_says_what_is_missing(tmp_path: Path, chain_of: ChainOf) -> None:
-    vm, moved, golden = _story(tmp_path)
+    vm, moved, golden = moved_base(tmp_path)
     assert qemu_img("check", vm, check=False).returncode == 1, "the control: QEMU gives up"
     before = sha256(vm)
     with qcow.open(vm) as image:
@@ -74,7 +60,7 @@ def test_it_opens_and_says_what_is_missing(tmp_path: Path, chain_of: ChainOf) ->
 def test_relinked_by_qemu_only_the_right_base_gives_the_disk_back(
     name: str, tmp_path: Path
 ) -> None:
-    vm, moved, golden = _story(tmp_path)
+    vm, moved, golden = moved_base(tmp_path)
     (tmp_path / "before.raw").write_bytes(golden)
     qemu_img("rebase", "-u", "-b", f"moved/{name}", "-F", "qcow2", vm)
     with (
@@ -99,7 +85,7 @@ def test_relinked_by_qemu_only_the_right_base_gives_the_disk_back(
 
 def test_a_wrong_stated_format_is_noticed(tmp_path: Path, chain_of: ChainOf) -> None:
     """Control: qemu-img rebase -u takes any format, and the guest then sees an image's inside."""
-    vm, _, _ = _story(tmp_path)
+    vm, _, _ = moved_base(tmp_path)
     qemu_img("rebase", "-u", "-b", "moved/golden-base.qcow2", "-F", "raw", vm)
     chain = chain_of(vm, Gate.own_folder())
     codes = [finding.code for finding in chain.problems]

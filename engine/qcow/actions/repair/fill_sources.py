@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from contextlib import ExitStack
 
 from ...chain import open_chain
@@ -25,9 +26,9 @@ class Source(ExitStack):
     #: The state whose own lost clusters are none the less lost here, by its label.
     state: str | None = None
 
+    @abstractmethod
     def disk(self, state: str) -> Disk | None:
         """The disk for a state of the image, None when there is none."""
-        raise NotImplementedError
 
     def read(self, disk: Disk, first: int, clusters: int) -> bytes:
         """The content of guest clusters, zeros behind the disk's end.  Raises EditRefused."""

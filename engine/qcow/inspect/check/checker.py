@@ -10,6 +10,7 @@ from ...errors import StorageError
 from ...image.image import Image
 from ...jobs import Throttle
 from ...layout.geometry import Geometry
+from ...parallel import share_out, threads_for
 from . import kinds as K
 from .aftermath import compare_l1_flags, mark_collisions, name_metadata, name_tables
 from .blocks import RefcountBlocks, claim_blocks, judge_sharing, judge_table
@@ -20,7 +21,6 @@ from .counts import Counts, SparseCounts
 from .dense import compare_dense
 from .entries import EntryWalk, WindowFacts
 from .faults import EntryFaults, Scope
-from .parallel import share_out, threads_for
 from .plan import Turn, turns
 from .second_look import SecondLook
 from .sparse import compare_sparse, count_far_blocks

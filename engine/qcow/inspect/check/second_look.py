@@ -18,6 +18,7 @@ from ...image.image import Image
 from ...layout.constants import OFFSET_MASK, OFLAG_COMPRESSED, OFLAG_COPIED
 from ...layout.distinct import distinct
 from ...layout.tables import I64, OFFSETS, U64, compressed_fields
+from ...parallel import share_out, threads_for
 from . import kinds as K
 from .codes import (
     CAUSE,
@@ -38,7 +39,6 @@ from .compare import shown_refcount
 from .counts import Counts
 from .entries import Runs, WindowFacts
 from .faults import Scope
-from .parallel import share_out, threads_for
 from .tables import TableReader, TableWindow
 
 KIND_OF_CAUSE: dict[int, FindingKind] = {

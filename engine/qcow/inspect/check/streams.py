@@ -15,10 +15,10 @@ from ...layout.constants import COMPRESSION_NAMES, OFLAG_COMPRESSED, OFLAG_COPIE
 from ...layout.distinct import distinct
 from ...layout.geometry import Geometry
 from ...layout.tables import I64, U64, compressed_fields
+from ...parallel import share_out, threads_for
 from . import kinds as K
 from .collect import MAX_EXAMPLES, Collector, EntryRuns, contained
 from .entries import WindowFacts
-from .parallel import share_out, threads_for
 from .space import HostSpace
 from .tables import TableReader, TableWindow
 

@@ -19,12 +19,12 @@ from qcow.inspect.check.claims import Claims, Owner
 from qcow.inspect.check.collect import MAX_EXAMPLES, MAX_RUNS, Collector, EntryRuns, runs_of
 from qcow.inspect.check.counts import Counts, DenseCounts, SparseCounts
 from qcow.inspect.check.kinds import LEAK
-from qcow.inspect.check.parallel import share_out
 from qcow.inspect.check.presence import DataMap
 from qcow.inspect.check.regions import TableRegion, read_words, segments
 from qcow.inspect.check.result import CheckResult
 from qcow.inspect.check.space import HostSpace
 from qcow.inspect.check.tables import WINDOW_BYTES, L2TableSet, TableTally, table_windows
+from qcow.parallel import share_out
 from qcow.storage.memory import MemoryStorage
 from tests.support.images import small_builder
 
