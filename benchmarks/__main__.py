@@ -19,6 +19,8 @@ from .rows import ROWS, Row
 
 #: The program as it is installed beside the running interpreter.
 OURS = str(Path(sys.executable).with_name("qcowtui"))
+#: The names of all rows, in the order of the table.
+_NAMES = (*(row.name for row in ROWS), healing.NAME, *edits.NAMES, rows.INFO, rows.APP)
 
 
 def _measured(row: Row, folder: Path, runs: int, earlier: Earlier, fresh: bool) -> Line:
@@ -102,7 +104,10 @@ def _arguments() -> argparse.Namespace:
         "medians. Times are wall / CPU seconds, a ratio is qemu-img's wall time / ours.",
     )
     parser.add_argument(
-        "--only", action="append", metavar="NAME", help="rows whose name has this in it"
+        "--only",
+        action="append",
+        metavar="NAME",
+        help='the row called so, or else the rows with these words in their name ("check")',
     )
     parser.add_argument("--runs", type=int, default=5, metavar="N", help="runs of each (default 5)")
     parser.add_argument("--quick", action="store_true", help="one run each")
@@ -120,23 +125,32 @@ def _arguments() -> argparse.Namespace:
         metavar="FOLDER",
         help="where the images are kept (default: %(default)s)",
     )
-    return parser.parse_args()
+    options = parser.parse_args()
+    for words in options.only or ():
+        if not any(wants([words], name) for name in _NAMES):
+            parser.error(f"no row is called {words!r}; --list names them")
+    return options
 
 
-def _wants(only: list[str] | None, name: str) -> bool:
-    return not only or any(part in name for part in only)
+def wants(only: list[str] | None, name: str) -> bool:
+    """Whether the row called ``name`` was asked for; every row was when ``only`` is None or empty.
+
+    A name asks for its row alone, anything else for the rows in whose names it stands as whole
+    words: "app" is no part of "snapshot-apply".
+    """
+    if not only:
+        return True
+    return any(words == name if words in _NAMES else f"-{words}-" in f"-{name}-" for words in only)
 
 
 def main() -> int:
     """0 when every measured target is met, 1 otherwise."""
     options = _arguments()
-    wanted = [row for row in ROWS if _wants(options.only, row.name)]
-    with_info = _wants(options.only, rows.INFO)
-    with_app = _wants(options.only, rows.APP)
+    wanted = [row for row in ROWS if wants(options.only, row.name)]
+    with_info = wants(options.only, rows.INFO)
+    with_app = wants(options.only, rows.APP)
     if options.list:
-        print(
-            *(row.name for row in ROWS), *edits.NAMES, healing.NAME, rows.INFO, rows.APP, sep="\n"
-        )
+        print(*_NAMES, sep="\n")
         return 0
     for program in (OURS, "qemu-img"):
         if shutil.which(program) is None:
@@ -150,10 +164,10 @@ def main() -> int:
     for row in wanted:
         print(f"{row.what} ...", file=sys.stderr)
         lines.append(_measured(row, options.images, runs, earlier, options.fresh))
-    if _wants(options.only, healing.NAME):
+    if wants(options.only, healing.NAME):
         print("triage ...", file=sys.stderr)
         lines.append(healing.line(OURS, options.images, runs))
-    lines.extend(edits.lines(OURS, options.images, runs, partial(_wants, options.only)))
+    lines.extend(edits.lines(OURS, options.images, runs, partial(wants, options.only)))
     if with_info:
         lines.append(_info(options.images, runs))
     if with_app:

@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 
+from benchmarks.__main__ import wants
 from benchmarks.agreement import agree
 from benchmarks.app import first_paint
 from benchmarks.earlier import Earlier
@@ -52,6 +53,18 @@ def test_slow_costs_are_measured_once(tmp_path: Path) -> None:
     fresh = Earlier(tmp_path).measured("row", lambda: next(taken), fresh=True)
     assert fresh.cost.wall == 20
     assert Earlier(tmp_path).get("row") == fresh
+
+
+def test_rows_are_asked_for_by_name_or_by_words() -> None:
+    assert wants(None, "app")
+    assert wants(["app"], "app")
+    assert not wants(["app"], "snapshot-apply")
+    assert wants(["snapshot"], "snapshot-apply")
+    assert not wants(["snapshot"], "check-snapshots")
+    assert wants(["check"], "check-snapshots")
+    assert wants(["check-1t"], "check-1t")
+    assert not wants(["check-1t"], "check-1t-random")
+    assert wants(["resize", "1t-random"], "check-1t-random")
 
 
 def test_agreement_needs_the_same_bytes(tmp_path: Path) -> None:
