@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from qcow.inspect.lost import scan_lost
+from qcowtui.tui.app import QcowApp
 from qcowtui.tui.screens.dashboard import Dashboard
 from qcowtui.tui.screens.picker import PickerScreen
 from qcowtui.tui.screens.plan_panel import PlanScreen
 from qcowtui.tui.screens.repair_wizard import RepairWizard
 from qcowtui.tui.screens.verified_panel import VerifiedScreen
-from qcowtui.views.session import Order
+from qcowtui.views import jobs
+from qcowtui.views.session import Order, open_session
 from tests.support.edited import copied
 from tests.support.poking import (
     COPIED,
@@ -196,6 +200,42 @@ async def test_a_planned_repair_can_wait_in_the_queue(tmp_path: Path) -> None:
         await app.press("a", "enter")
         await app.until(lambda: verified(app))
     assert check(path) == 0
+
+
+@pytest.mark.parametrize("damaged", [True, False])
+async def test_a_reason_goes_when_the_check_has_ended(
+    damaged: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E while the check runs says so; that sentence does not outlive it."""
+    sound = tmp_path / "good.qcow2"
+    path = miscounted(tmp_path / "s2.qcow2") if damaged else make(sound, "64M", "write 0 2M")
+    go_on, real = threading.Event(), jobs.run_check
+
+    def slowly(*arguments: Any) -> None:
+        assert go_on.wait(60)
+        real(*arguments)
+
+    monkeypatch.setattr(jobs, "run_check", slowly)
+    session = open_session(str(path))
+    app = QcowApp(session)
+    async with app.run_test(size=WIDE) as pilot:
+        driven = Driven(app, pilot, session)
+        await driven.until(lambda: "Checking" in driven.text())
+        await pilot.press("E")
+        assert "the check has not ended" in driven.text()
+        go_on.set()
+        await driven.settle()
+        assert "the check has not ended" not in driven.text()
+        if damaged:
+            await driven.until(
+                lambda: "4 corruptions and 1 leaked" in driven.text().splitlines()[-2]
+            )
+            await driven.press("E")
+            assert isinstance(app.screen, RepairWizard)
+        else:
+            assert "there is nothing to repair" in driven.text()
+            await driven.press("tab")
+            assert "there is nothing to repair" not in driven.text()
 
 
 async def test_a_lost_header_is_made_again(tmp_path: Path) -> None:

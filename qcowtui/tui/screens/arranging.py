@@ -217,6 +217,7 @@ class ArrangedScreen(CommandScreen):
 
     async def _step(self, by: int) -> None:
         """The next pane in the order of the numbers, among those that can be seen."""
+        self.say_why_not("")  # these keys come before any other's, and so before on_key
         pane = self.focused_pane
         if self.single:
             ids = [one.id for one in PANES if one.id in self._panes]

@@ -34,6 +34,7 @@ class CommandScreen(ThriftyScreen[None]):
     def __init__(self) -> None:
         super().__init__()
         self._by_key: dict[tuple[Scope, ...], dict[str, Command]] = {}
+        self._refused: Command | None = None  # what the reason on the screen is about
 
     @property
     def qcow_app(self) -> QcowApp:
@@ -61,10 +62,7 @@ class CommandScreen(ThriftyScreen[None]):
 
     async def run_command(self, found: Command) -> None:
         """Carry a command out, as its key would, or say why it cannot be."""
-        reason = self.reason_against(found)
-        if reason is not None:
-            self.say_why_not(reason)
-        else:
+        if not self._refuses(found):
             await self.app.run_action(found.action, self.target_of(found))
 
     def target_of(self, found: Command) -> DOMNode:
@@ -85,10 +83,17 @@ class CommandScreen(ThriftyScreen[None]):
         """A key whose command cannot be used now says why instead of doing nothing."""
         self.say_why_not("")
         found = self._command_of(event.key)
-        reason = None if found is None else self.reason_against(found)
-        if reason is not None:
+        if found is not None and self._refuses(found):
             event.stop()
-            self.say_why_not(reason)
+
+    def _refuses(self, found: Command) -> bool:
+        """Say why a command cannot be used now; False when it can."""
+        reason = self.reason_against(found)
+        if reason is None:
+            return False
+        self.say_why_not(reason)
+        self._refused = found
+        return True
 
     def _command_of(self, key: str) -> Command | None:
         """The command a key means here: the nearest one."""
@@ -104,6 +109,7 @@ class CommandScreen(ThriftyScreen[None]):
 
     def say_why_not(self, reason: str) -> None:
         """Tell a reason until the next key; an empty one takes it back."""
+        self._refused = None
         self.query_one(ProgressLine).note(reason)
 
     # ---- the key bar
@@ -114,6 +120,8 @@ class CommandScreen(ThriftyScreen[None]):
         self._refresh_key_bar(self)
 
     def _refresh_key_bar(self, _screen: Screen[Any]) -> None:
+        if self._refused is not None and not self._refuses(self._refused):
+            self.say_why_not("")  # a key that can be used by now
         if not self.is_current:
             return
         last = [self._hint(command(id)) for id in _LAST]
