@@ -11,7 +11,6 @@ from __future__ import annotations
 from ..errors import FormatError, GuestDataError
 from ..image.image import Image
 from ..layout.header_switch import HeaderSwitch
-from ..layout.header_switch import Patch as SectorPatch
 from ..record import record
 from ..storage.base import Storage
 from .candidate import CandidateStorage
@@ -42,7 +41,7 @@ def composed(switch: HeaderSwitch, seen: Image, storage: Storage) -> HeaderSwitc
     made = switch.applied(seen.storage.read(0, size).ljust(size, b"\0"))
     there = storage.read(0, size).ljust(size, b"\0")
     patches = tuple(
-        SectorPatch(at, there[at : at + SECTOR], made[at : at + SECTOR])
+        Patch(at, there[at : at + SECTOR], made[at : at + SECTOR])
         for at in range(0, size, SECTOR)
         if there[at : at + SECTOR] != made[at : at + SECTOR]
     )

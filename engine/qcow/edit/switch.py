@@ -20,16 +20,16 @@ class JournalSwitch(Protocol):
 
 
 def patches_of(switch: HeaderSwitch) -> tuple[Patch, ...]:
-    """The patches of the switch as the rest of the edit layer knows them."""
-    return tuple(Patch(patch.offset, patch.old, patch.new) for patch in switch.patches)
+    """The patches that make the change live, by offset."""
+    return switch.patches
 
 
 def write_before(storage: WritableStorage, switch: HeaderSwitch) -> None:
     """Write what means nothing to the old header yet, and make all durable that was written."""
     for patch in switch.pre_writes:
-        if storage.read(patch.offset, len(patch.old)) != patch.old:
+        if storage.read(patch.offset, len(patch.before)) != patch.before:
             raise _changed()
-        storage.write(patch.offset, patch.new)
+        storage.write(patch.offset, patch.after)
     storage.flush()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 MAGIC: Final = b"QFI\xfb"
+#: What a disk writes as one; bytes are old or new by such pieces after a power cut.
 SECTOR: Final = 512
 
 MIN_CLUSTER_BITS: Final = 9

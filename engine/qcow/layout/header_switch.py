@@ -26,15 +26,7 @@ from .constants import EXT_FEATURE_NAMES, SECTOR
 from .extensions import encode_extensions
 from .features import FEATURE_RECORD, KNOWN_FEATURES
 from .header_cluster import HeaderCluster, order_for_switch, used_ranges
-
-
-@dataclass(frozen=True, slots=True)
-class Patch:
-    """Bytes at ``offset`` of the file that change from ``old`` to ``new`` (equally long)."""
-
-    offset: int
-    old: bytes
-    new: bytes
+from .patch import Patch
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +52,7 @@ class HeaderSwitch:
         """Cluster 0 after all of it."""
         made = bytearray(old)
         for patch in (*self.pre_writes, *self.patches):
-            made[patch.offset : patch.offset + len(patch.new)] = patch.new
+            made[patch.offset : patch.end] = patch.after
         return bytes(made)
 
 

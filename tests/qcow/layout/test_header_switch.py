@@ -51,13 +51,13 @@ def switch(path: Path, change: Change) -> HeaderSwitch:
     plan = plan_switch(old, change(parsed))
     for part in plan.pre_writes:
         assert part.offset >= SECTOR
-        patch(path, part.offset, part.new)
+        patch(path, part.offset, part.after)
     assert info(path) == before
     assert HeaderCluster.parse(cluster_of(path)) == parsed
     for part in plan.patches:
         assert part.offset % SECTOR == 0
-        assert (len(part.old), len(part.new)) == (SECTOR, SECTOR)
-        patch(path, part.offset, part.new)
+        assert (len(part.before), len(part.after)) == (SECTOR, SECTOR)
+        patch(path, part.offset, part.after)
     assert cluster_of(path) == plan.applied(old)
     assert HeaderCluster.parse(cluster_of(path)).says_the_same(plan.cluster)
     assert qemu_check(path).code == 0
@@ -94,7 +94,7 @@ def test_backing_file_comes_changes_and_goes_in_one_sector(tmp_path: Path, optio
         assert told.get("backing-filename-format") == (format_.decode() if format_ else None)
         back_to(path, old, plan)
         for part in plan.patches:
-            patch(path, part.offset, part.new)
+            patch(path, part.offset, part.after)
     qemu_img("rebase", "-u", "-f", "qcow2", "-F", "raw", "-b", "other.raw", path, cwd=tmp_path)
     assert info(path)["backing-filename"] == "other.raw"
     assert qemu_check(path).code == 0
@@ -152,7 +152,7 @@ def test_bitmaps_of_qemu_move_in_one_sector(tmp_path: Path, backing: tuple[str, 
     assert len(table) in (len(full) - 48, len(full) - 96)
     assert b"bitmaps" in table  # its bit is set
     for part in (*plan.pre_writes, *plan.patches):
-        patch(path, part.offset, part.new)
+        patch(path, part.offset, part.after)
     assert info(path) == told
     again = plan_switch(cluster_of(path), set_bitmaps(2, size, at)(plan.cluster))
     assert again.one_sector
