@@ -11,6 +11,9 @@ from collections.abc import Iterator
 from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple, NewType, Protocol
 
+from .errors import UsageError
+from .text import size_and_bytes
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -86,3 +89,12 @@ class Disk(Protocol):
         Raises GuestDataError (EncryptedError, ...) when they cannot be had, ReferenceRefused when a
         backing file would be needed that may not be opened, UsageError beyond the end of the disk.
         """
+
+
+def check_range(offset: int, length: int, virtual_size: int) -> None:
+    """Raise UsageError unless ``[offset, offset + length)`` lies on the disk."""
+    if offset < 0 or length < 0 or offset + length > virtual_size:
+        raise UsageError(
+            f"The range from {offset:#x} to {offset + length:#x} does not lie on the disk, which "
+            f"has {size_and_bytes(virtual_size)}."
+        )

@@ -90,7 +90,8 @@ def general(title: str) -> str:
     title = re.sub(r"0x[0-9a-f]+", "…", title)
     title = re.sub(r"(?<=[ (])(['\"])[^'\"]*\1", '"…"', title)
     title = re.sub(r'("…", )+', "", title)
-    title = re.sub(r"(?<![\w.])\d[\d,.]*(?: [KMGT]iB)?(?![\w])", "…", title)
+    title = re.sub(r"(?<![\w.])\d[\d,.]*(?: [KMGTPE]?i?B)?(?![\w])", "…", title)
+    title = re.sub(r"… \(… bytes\)", "…", title)
     title = re.sub(r"(?:…(?:,| and| to)? )+…", "…", title)
     return re.sub(r"(?<=… )(bitmap|byte|cluster)(?!\w)", r"\1s", title)
 

@@ -21,7 +21,8 @@ from ..record import record
 from ..storage.gate import Gate, list_candidates
 from ..storage.identity import identity_of
 from ..storage.locks import LockMode
-from ..text import safe
+from ..text import safe, size_and_bytes
+from ..text import size as size_of
 from .new_base import found_format, open_over
 
 #: Files looked at in one folder.
@@ -77,14 +78,16 @@ def evidence(over: Chain, stated_format: str | None) -> Evidence:
     if broken is not None and broken.status is not LayerStatus.REFUSED:
         doubts.append(f"It needs a backing file itself, which is not there. {broken.reason}")
     needed_end, needed, provided = _read_through(over)
-    size = base.disk.virtual_size
+    length = base.disk.virtual_size
     if needed and not provided and broken is None:
         doubts.append(
-            f"It is empty where the image reads through it: {needed} bytes below "
+            f"It is empty where the image reads through it: {size_of(needed)} below "
             f"{needed_end:#x} would read as zeros."
         )
     elif provided:
-        speaks.append(f"It holds data for {provided} of {needed} bytes that the image lacks.")
+        speaks.append(
+            f"It holds data for {size_of(provided)} of the {size_of(needed)} that the image lacks."
+        )
         score += 3
     signs = Signatures((), ())
     try:
@@ -95,14 +98,15 @@ def evidence(over: Chain, stated_format: str | None) -> Evidence:
         speaks += [f"Reading through it shows: {name}." for name in signs.found]
         doubts += signs.doubts
         score += 4 * bool(signs.found)
-    if size == image.virtual_size:
+    if length == image.virtual_size:
         speaks.append("Its disk has the same size.")
         score += 2
-    elif size < needed_end and not signs.found:
+    elif length < needed_end and not signs.found:
         # Growing an overlay is common, so a disk that makes sense settles it.
         doubts.append(
-            f"Its disk of {size} bytes ends before what the image reads through it ({needed_end} "
-            "bytes), and nothing on it tells that it belongs to this image."
+            f"Its disk of {size_and_bytes(length)} ends before what the image reads through it, "
+            f"which reaches up to {needed_end:#x}, and nothing on it tells that it belongs to this "
+            "image."
         )
     score -= 10 * (len(doubts) + wrong)
     return Evidence(tuple(speaks), tuple(doubts), format_doubt, score)

@@ -34,6 +34,7 @@ from ..layout.constants import (
 from ..opening import AnyImage
 from ..opening import open as open_image
 from ..text import plural, safe
+from ..text import size as size_of
 from .command_line import command_line
 
 _LEAST_GRANULARITY = 512
@@ -262,7 +263,7 @@ class BitmapMerge:
             after = _dirty_bytes(editor, _present(editor.image, self.name))
         return Outcome(
             summary=f'Merges bitmap "{safe(self.source)}" into "{safe(self.name)}", in which '
-            f"{after} bytes are marked then.",
+            f"{size_of(after)} are marked then.",
             facts={"dirty-before": before, "dirty-after": after},
         )
 

@@ -24,7 +24,7 @@ from ..storage.gate import combine, has_protocol
 from ..storage.local import open_local
 from ..storage.locks import LockMode
 from ..storage.writable import WritableFile
-from ..text import safe
+from ..text import safe, size_and_bytes
 from .create_options import CreateOptions, too_large
 from .create_plan import CreatePlan
 
@@ -322,7 +322,10 @@ class _Job:
         layout, room = self._layout, storage.size()
         needed = self._options.disk_size if layout is None else layout.length
         if needed > room:
-            raise EditRefused(f"'{safe(storage.name)}' has {room} bytes; the image needs {needed}.")
+            raise EditRefused(
+                f"'{safe(storage.name)}' has {size_and_bytes(room)}; the image needs "
+                f"{size_and_bytes(needed)}."
+            )
 
     def _step(self, phase: str, done: int, total: int) -> None:
         if self._cancel is not None:

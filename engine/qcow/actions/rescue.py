@@ -41,7 +41,7 @@ from ..storage.locks import LockMode
 from ..storage.salvaging import SalvagingStorage
 from ..storage.small_files import read_small_file, write_small_file
 from ..storage.writable import WritableFile
-from ..text import safe
+from ..text import safe, size_and_bytes
 from .rescue_map import LOST, MAX_BYTES, READ, UNTRIED, RescueMap
 
 #: Guest bytes read at a time.
@@ -184,7 +184,8 @@ def _resumed(
         raise EditRefused(f"'{safe(map_path(out))}' is about a rescue of another image: {advice}")
     if found.size != size or file.size() != size:
         raise EditRefused(
-            f"'{safe(out)}' and its map are not as long as the disk of {size} bytes: {advice}"
+            f"'{safe(out)}' and its map are not as long as the disk of {size_and_bytes(size)}: "
+            f"{advice}"
         )
     return found
 

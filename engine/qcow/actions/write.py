@@ -14,7 +14,7 @@ from ..edit.transaction import Transaction
 from ..edit.verify import View
 from ..errors import UsageError
 from ..findings import GuestRange
-from ..text import safe, size
+from ..text import safe, size, size_and_bytes
 from .command_line import command_line
 
 
@@ -73,8 +73,8 @@ class Write:
             got = self.source.read_into(at - self.offset, buffer)
             if got != len(buffer):
                 raise UsageError(
-                    f"'{safe(self.name)}' ends after {at - self.offset + got} bytes; {self.length} "
-                    "were to be written: nothing was changed."
+                    f"'{safe(self.name)}' ends after {size_and_bytes(at - self.offset + got)}, and "
+                    f"{size_and_bytes(self.length)} were to be written: nothing was changed."
                 )
 
         def work(tx: Transaction, writer: GuestWriter) -> None:

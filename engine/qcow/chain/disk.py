@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..closing import Closing
-from ..disk import Extent, ExtentBatch, ExtentKind, extents_of
+from ..disk import Extent, ExtentBatch, ExtentKind, check_range, extents_of
 from ..errors import NotFoundError
 from ..findings import Finding
 from ..formats.raw import RawImage
@@ -101,8 +101,6 @@ class Chain(Closing):
 
     def read(self, offset: int, length: int) -> bytes:
         """Guest bytes, see :class:`qcow.disk.Disk`."""
-        from ..image.reader import check_range
-
         check_range(offset, length, self.virtual_size)
         buffer = bytearray(length)
         self.read_into(offset, buffer)
@@ -113,8 +111,6 @@ class Chain(Closing):
 
         Raises as :meth:`read` does; the buffer then holds anything.
         """
-        from ..image.reader import check_range
-
         view = memoryview(buffer)
         check_range(offset, len(view), self.virtual_size)
         for batch in self.extents(offset, len(view)):

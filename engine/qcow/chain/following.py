@@ -27,7 +27,7 @@ from ..storage.base import Storage
 from ..storage.gate import Gate, Policy, Purpose, combine, has_protocol
 from ..storage.local import LocalFile
 from ..storage.locks import ImageLock, LockMode
-from ..text import safe
+from ..text import safe, size_and_bytes
 from . import problems as P
 from .disk import Chain
 from .layer import Layer, LayerStatus
@@ -261,8 +261,9 @@ class _Follower:
             larger = base > size
             self._report(
                 P.BASE_LARGER if larger else P.BASE_SMALLER,
-                f"The backing file '{below.shown}' has a disk of {base} bytes, "
-                f"{'more' if larger else 'less'} than the {size} bytes of '{above.shown}'.",
+                f"The backing file '{below.shown}' has a disk of {size_and_bytes(base)}, "
+                f"{'more' if larger else 'less'} than the {size_and_bytes(size)} of "
+                f"'{above.shown}'.",
             )
         files = (above.image.storage, below.image.storage)
         if any(not isinstance(file, LocalFile) or file.is_device for file in files):

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..disk import ExtentKind
-from ..errors import EditRefused, UsageError
+from ..disk import ExtentKind, check_range
+from ..errors import EditRefused
 from ..layout.tables import I64, OFFSETS, U64
 from ..text import safe
 from .counting import COMPRESSED
@@ -153,11 +153,7 @@ class GuestWriter:
     # ---- ranges
 
     def _begin(self, offset: int, length: int) -> None:
-        if offset < 0 or length < 0 or offset + length > self.size:
-            raise UsageError(
-                f"The range of {length} bytes from {offset} does not lie on the disk, which has "
-                f"{self.size} bytes."
-            )
+        check_range(offset, length, self.size)
         if self.touched and self.touched[-1][1] == offset:
             self.touched[-1] = (self.touched[-1][0], offset + length)
         elif length:

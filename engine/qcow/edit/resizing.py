@@ -10,7 +10,8 @@ import numpy as np
 from ..errors import EditRefused, UsageError
 from ..layout.constants import MAX_L1_BYTES, OFLAG_ZERO, SECTOR
 from ..layout.tables import I64, U64
-from ..text import safe
+from ..text import exact, safe, size_and_bytes
+from ..text import size as size_of
 from .bitmap_marks import resize_bitmaps
 from .counting import COPIED
 from .guest_data import GuestWriter, zeros
@@ -32,12 +33,14 @@ def require_size(tx: Transaction, size: int) -> None:
     if size <= 0:
         raise UsageError("New image size must be positive")
     if size % SECTOR:
-        raise UsageError(f"The new size must be a multiple of {SECTOR}, and {size} is not.")
+        raise UsageError(
+            f"The new size must be a multiple of {SECTOR}, which {exact(size)} is not."
+        )
     if tx.geometry.l1_entries(size) * 8 > MAX_L1_BYTES:
         most = MAX_L1_BYTES // 8 * tx.geometry.l2_span
         raise EditRefused(
-            f"With clusters of {tx.geometry.cluster_size} bytes the disk can have {most} bytes at "
-            "most: a larger cluster size is needed (convert)."
+            f"With clusters of {size_of(tx.geometry.cluster_size)} the disk can have "
+            f"{size_and_bytes(most)} at most: a larger cluster size is needed (convert)."
         )
     if image.snapshots and tx.geometry.version < 3:
         raise EditRefused(

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from ..closing import Closing
-from ..disk import ExtentBatch, ExtentKind
-from ..errors import UsageError
+from ..disk import ExtentBatch, ExtentKind, check_range
 from ..findings import Finding
 from ..storage.base import Storage
 
@@ -75,11 +74,7 @@ class RawImage(Closing):
 
     def read(self, offset: int, length: int) -> bytes:
         """Exactly ``length`` bytes.  Raises UsageError beyond the end of the disk."""
-        if offset < 0 or length < 0 or offset + length > self.virtual_size:
-            raise UsageError(
-                f"The range of {length} bytes from {offset} does not lie on the disk, which has "
-                f"{self.virtual_size} bytes."
-            )
+        check_range(offset, length, self.virtual_size)
         return self.storage.read(offset, length).ljust(length, b"\0")
 
     def close(self) -> None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..codecs.compression import DecodeError, decompressor
-from ..disk import Extent, ExtentKind, extents_of
-from ..errors import GuestDataError, ReferenceRefused, UsageError
+from ..disk import Extent, ExtentKind, check_range, extents_of
+from ..errors import GuestDataError, ReferenceRefused
 from ..layout.constants import COMPRESSION_NAMES
 from ..layout.tables import I64, compressed_fields
 from ..storage.base import Storage
@@ -19,15 +19,6 @@ if TYPE_CHECKING:
 
 #: Compressed clusters are fetched together while their bytes lie within this span of the file.
 _FETCH_SPAN = 4 << 20
-
-
-def check_range(offset: int, length: int, virtual_size: int) -> None:
-    """Raise UsageError unless ``[offset, offset + length)`` lies on the disk."""
-    if offset < 0 or length < 0 or offset + length > virtual_size:
-        raise UsageError(
-            f"The range of {length} bytes from {offset} does not lie on the disk, which has "
-            f"{virtual_size} bytes."
-        )
 
 
 def read_state(state: State, offset: int, length: int) -> bytes:

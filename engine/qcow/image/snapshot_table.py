@@ -13,7 +13,7 @@ from ..layout.geometry import Geometry
 from ..layout.header import Header
 from ..layout.snapshots import NeedMoreBytes, Snapshot, SnapshotEntryError, parse_snapshot
 from ..storage.base import Storage
-from ..text import safe
+from ..text import safe, size_and_bytes
 
 _TABLE_READ = 64 << 10
 
@@ -104,16 +104,15 @@ def _judge(
         span = snapshot.l1_size * l2_span
         fault = rules.l1_fault(snapshot.l1_table_offset, snapshot.l1_size, geometry, file_size)
         if fault is None and snapshot.l1_size == 0 and size > 0:
-            fault = f"it is empty although the disk has {size} bytes"
+            fault = f"it is empty although the disk has {size_and_bytes(size)}"
         odd = []
         if snapshot.disk_size is None and geometry.version >= 3:
             odd.append("its disk size is not recorded, which version 3 requires")
         if size > INT64_MAX or (fault is None and size > span and snapshot.l1_size):
-            odd.append(f"its disk size {size} is more than its L1 table can map")
+            odd.append(f"its disk size of {size_and_bytes(size)} is more than its L1 table can map")
         if snapshot.vm_state_size > span:
-            odd.append(
-                f"its VM state of {snapshot.vm_state_size} bytes is more than its L1 table can map"
-            )
+            vm_state = size_and_bytes(snapshot.vm_state_size)
+            odd.append(f"its VM state of {vm_state} is more than its L1 table can map")
         first = seen.setdefault((snapshot.id, snapshot.name), snapshot.index)
         if first != snapshot.index:
             odd.append(f"it has the same ID and name as table entry {first}")

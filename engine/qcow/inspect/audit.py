@@ -27,7 +27,7 @@ from ..storage.gate import has_protocol, resolve
 from ..storage.identity import identity_of
 from ..storage.local import open_local
 from ..storage.locks import ImageLock, LockMode
-from ..text import plural, safe
+from ..text import plural, safe, size_and_bytes
 from .polyglot import other_format
 
 #: Names in reasons are cut to this many characters.
@@ -244,9 +244,10 @@ def _virtual_size(size: int, found: tuple[Finding, ...], policy: AuditPolicy) ->
         return AuditCheck(
             "virtual-size",
             False,
-            f"The virtual size is {size} bytes; at most {limit} are accepted.",
+            f"The virtual size is {size_and_bytes(size)}; at most {size_and_bytes(limit)} are "
+            "accepted.",
         )
-    return AuditCheck("virtual-size", True, f"The virtual size is {size} bytes.")
+    return AuditCheck("virtual-size", True, f"The virtual size is {size_and_bytes(size)}.")
 
 
 def _refcount_table_outside(image: Image) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..findings import Finding, FindingKind
-from ..text import safe
+from ..text import safe, size_and_bytes
 from . import problems as P
 from .constants import (
     COMPRESSION_NAMES,
@@ -167,15 +167,16 @@ def _size(header: Header, geometry: Geometry) -> list[Finding]:
         return [
             _say(
                 P.SIZE_TOO_BIG,
-                f"The virtual size {header.size} bytes is larger than an L1 table can map.",
+                f"The virtual size of {size_and_bytes(header.size)} is larger than an L1 table can "
+                "map.",
             )
         ]
     if header.size % 512:
         return [
             _say(
                 P.SIZE_UNALIGNED,
-                f"The virtual size {header.size} bytes is not a multiple of "
-                f"512; a guest sees {header.virtual_size} bytes.",
+                f"The virtual size of {size_and_bytes(header.size)} is not a multiple of 512; a "
+                f"guest sees {size_and_bytes(header.virtual_size)}.",
             )
         ]
     return []

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 
 from ...errors import UsageError
-from ...text import safe
+from ...text import exact, safe, size_and_bytes
 
 _SIZE = re.compile(r"(\d{1,19})\s*([bkmgtpe]?)(ib)?", re.IGNORECASE)
-_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
 def parse_size(text: str, low: int, high: int) -> int:
@@ -23,18 +22,10 @@ def parse_size(text: str, low: int, high: int) -> int:
         )
     size = int(found[1]) << 10 * "bkmgtpe".index((found[2] or "b").lower())
     if size % 512:
-        raise UsageError(f"A size of {size} bytes is not a multiple of 512.")
+        raise UsageError(f"A size of {exact(size)} is not a multiple of 512.")
     if not low <= size <= high:
         raise UsageError(
-            f"The size {readable_size(size)} is not possible: it can be {readable_size(low)} to "
-            f"{readable_size(high)} here."
+            f"The size {size_and_bytes(size)} is not possible: it can be {size_and_bytes(low)} to "
+            f"{size_and_bytes(high)} here."
         )
     return size
-
-
-def readable_size(size: int) -> str:
-    """Bytes for people: exact, in the largest unit that divides them."""
-    for power in range(6, 0, -1):
-        if size and size % (1 << 10 * power) == 0:
-            return f"{size >> 10 * power} {_UNITS[power]}"
-    return f"{size} bytes"

@@ -11,7 +11,7 @@ from ...errors import EditRefused, GuestDataError
 from ...image.image import Image
 from ...opening import open as open_image
 from ...storage.gate import Gate, Policy
-from ...text import safe
+from ...text import safe, size_and_bytes
 
 SNAPSHOT, FILE = "snapshot:", "file:"
 
@@ -78,8 +78,8 @@ class Backup(Source):
         if size < image.virtual_size:
             self.close()
             raise EditRefused(
-                f"The backup '{safe(path)}' has {size} bytes of disk, the "
-                f"image has {image.virtual_size}."
+                f"The backup '{safe(path)}' has a disk of {size_and_bytes(size)}, the image one of "
+                f"{size_and_bytes(image.virtual_size)}."
             )
 
     def _chained(self) -> Disk:

@@ -24,7 +24,9 @@ from ...layout.constants import (
     KNOWN_INCOMPATIBLE,
 )
 from ...layout.header import Header, header_field
-from .asked import parse_size, readable_size
+from ...text import size as size_of
+from ...text import size_and_bytes
+from .asked import parse_size
 from .mends import HeaderMend, Mend, Sight
 from .remedy import Option
 
@@ -155,7 +157,7 @@ def _tries(sight: Sight, problem: Finding) -> Iterator[_Try]:
         for bits in range(9, 22):
             again = sight.image.storage.read(0, 1 << bits).ljust(1 << bits, b"\0")
             made = with_field(again, "cluster_bits", bits)
-            yield _Try(str(1 << bits), f"Take the clusters for {readable_size(1 << bits)}", made)
+            yield _Try(str(1 << bits), f"Take the clusters for {size_of(1 << bits)}", made)
         if problem.kind is P.SUBCLUSTERS:
             yield _bits(header, fields, fields.incompatible_features & ~EXTENDED_L2, "plain")
     elif problem.kind is P.HEADER_LENGTH:
@@ -256,7 +258,7 @@ class SizeMend(Mend):
 def _size_option(size: int, why: str) -> Option:
     return Option(
         key=str(size),
-        title=f"Make the disk {readable_size(size)} large, {why}",
+        title=f"Make the disk {size_and_bytes(size)} large, {why}",
         keeps="Every mapping and all guest data.",
         loses="",
         writes="The header.",
@@ -273,11 +275,10 @@ def _size(sight: Sight) -> list[Mend]:
     clusters = geometry.clusters(image.header.size)
     if end <= clusters:
         return []
-    beyond = readable_size(end << geometry.cluster_bits)
     finding = Finding(
         SIZE_SMALL,
-        f"The disk has {image.header.size} bytes, but the tables map guest clusters up to "
-        f"{beyond}.",
+        f"The disk has {size_and_bytes(image.header.size)}, but the tables map guest clusters up "
+        f"to {end << geometry.cluster_bits:#x}.",
         structure="header",
     )
     return [_size_mend(sight, finding, end << geometry.cluster_bits)]

@@ -14,8 +14,9 @@ from ...errors import EditRefused, UsageError
 from ...findings import Finding, Severity, kind
 from ...image.image import Image
 from ...inspect.lost import LostImage
-from ...text import safe
-from .asked import parse_size, readable_size
+from ...text import safe, size_and_bytes
+from ...text import size as size_of
+from .asked import parse_size
 from .remedy import Option, Remedy
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class LostHeader(Remedy):
             Option(
                 key="rebuild",
                 title=f"Write a new header: version {header.version}, clusters of "
-                f"{readable_size(header.cluster_size)}, {readable_size(header.size)} of disk",
+                f"{size_of(header.cluster_size)}, a disk of {size_and_bytes(header.size)}",
                 keeps="Every table that is there, all guest data and every snapshot they map.",
                 loses="The names of a backing file, of bitmaps and of feature bits, where the lost "
                 "header had any.",

@@ -26,7 +26,7 @@ from ...layout.constants import OFLAG_COMPRESSED
 from ...layout.geometry import Geometry
 from ...layout.tables import I64, OFFSETS, U64, compressed_fields
 from ...text import safe
-from .asked import readable_size
+from ...text import size as size_of
 from .diagnosis import Case
 from .fill_sources import SNAPSHOT, Source, open_source
 from .remedy import LEAVE, Option, Remedy
@@ -190,7 +190,7 @@ class Fill(Remedy):
             title=f"Fill what was cut off from {shown}",
             keeps="Everything that is still there.",
             loses="",
-            writes=f"{readable_size(total)} of guest data, and the tables that map it.",
+            writes=f"{size_of(total)} of guest data, and the tables that map it.",
             certain=False,
             changes=self._ranges,
             evidence=evidence,

@@ -29,7 +29,8 @@ from ...layout.tables import OFFSETS, U64, decode_refcounts, decode_u64
 from ...record import record
 from ...storage.base import Storage
 from ...storage.overlay import OverlayStorage
-from ...text import plural
+from ...text import plural, size_and_bytes
+from ...text import size as size_of
 from ..check import check
 from ..guest_end import mapped_end
 from .runs import Runs
@@ -89,8 +90,9 @@ class Proposal:
             raise UsageError("The size of the disk is not known any more: say it (size=SIZE).")
         if wanted % 512 or not self.least <= wanted <= self.most:
             raise UsageError(
-                f"The disk cannot have {wanted} bytes: it has {self.least} at least, {self.most} "
-                "at most, and a multiple of 512."
+                f"The disk cannot have {size_and_bytes(wanted)}: it has "
+                f"{size_and_bytes(self.least)} at least, {size_and_bytes(self.most)} at most, and "
+                "a multiple of 512 bytes."
             )
         cluster = HeaderCluster(self.header, self.extensions).with_header(
             size=wanted, l1_size=max(self.header.l1_size, self.geometry.l1_entries(wanted))
@@ -164,7 +166,7 @@ class _Search:
             plain = Geometry(3, bits, order, False, 0)
             why = [
                 f"The refcount table at {offset:#x} and its blocks count themselves, {score} "
-                f"clusters in all, with clusters of {1 << bits} bytes."
+                f"clusters in all, with clusters of {size_of(1 << bits)}."
             ]
             places = self._snapshot_tables(plain)
             taken = {s.l1_table_offset for _, found in places for s in found}
