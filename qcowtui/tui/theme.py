@@ -21,7 +21,7 @@ def map_variables(dark: bool) -> dict[str, str]:
     """The default value of each variable, for a dark or a light theme."""
     theme = default_theme(dark)
     variables = {
-        f"map-{slug(member)}": Color(*colour).hex for member, colour in theme.colours.items()
+        f"map-{slug(member)}": Color(*theme.colours[member]).hex for member in ClusterClass
     }
     variables["map-cursor"] = Color(*theme.cursor).hex
     return variables
@@ -43,11 +43,9 @@ def theme_from(dark: bool, variables: Mapping[str, str]) -> MapTheme:
         except (KeyError, ColorParseError):
             return fallback
 
-    colours = {
-        member: colour(f"map-{slug(member)}", fallback)
-        for member, fallback in default.colours.items()
-    }
-    assert set(colours) == set(ClusterClass)
+    colours = tuple(
+        colour(f"map-{slug(member)}", default.colours[member]) for member in ClusterClass
+    )
     return MapTheme(dark, colours, colour("map-cursor", default.cursor))
 
 

@@ -6,6 +6,7 @@ The same widget shows host order, guest order and the refcount heat map; only th
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final, Protocol
 
 import numpy as np
@@ -66,6 +67,12 @@ def _fades(fill: NDArray[np.float32]) -> Codes:
     return np.minimum(fill * FADES, FADES - 1).astype(np.uint8)
 
 
+@lru_cache(maxsize=4)
+def _class_inks(theme: MapTheme) -> tuple[Ink, ...]:
+    faded = [class_ink(theme, member, fade) for member in ClusterClass for fade in range(FADES)]
+    return (_blank(theme), *faded, *(dimmed_ink(theme, member) for member in ClusterClass))
+
+
 class ClassPainter:
     """Cluster classes: hue by class, brightness by how much is in use.
 
@@ -99,8 +106,7 @@ class ClassPainter:
             self._revision += 1
 
     def inks(self, theme: MapTheme) -> tuple[Ink, ...]:
-        faded = [class_ink(theme, member, fade) for member in ClusterClass for fade in range(FADES)]
-        return (_blank(theme), *faded, *(dimmed_ink(theme, member) for member in ClusterClass))
+        return _class_inks(theme)
 
     def codes(self, first: int, per_cell: int, cells: int) -> Codes:
         mask, hue, fill, _ = self.pyramid.sample(first, per_cell, cells)

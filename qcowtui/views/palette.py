@@ -7,8 +7,7 @@ much of a cell is in use, in four steps; damage is never dimmed and always has i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -36,12 +35,14 @@ class Ink(NamedTuple):
     mark: str = ""
 
 
-@dataclass(frozen=True)
-class MapTheme:
-    """The colours a map is drawn with; ``colours`` has every class."""
+class MapTheme(NamedTuple):
+    """The colours a map is drawn with; ``colours`` is indexed by class.
+
+    It is hashable: what is made of it (inks, styles) is kept by it.
+    """
 
     dark: bool
-    colours: Mapping[ClusterClass, RGB]
+    colours: tuple[RGB, ...]
     cursor: RGB
 
 
@@ -150,7 +151,8 @@ def nearest_256(colour: RGB) -> int:
 
 def default_theme(dark: bool) -> MapTheme:
     """The colours where a theme says nothing else."""
-    colours = {member: rgb_of(number) for member, number in (_DARK if dark else _LIGHT).items()}
+    numbers = _DARK if dark else _LIGHT
+    colours = tuple(rgb_of(numbers[member]) for member in ClusterClass)
     return MapTheme(dark, colours, (255, 255, 255) if dark else (0, 0, 0))
 
 

@@ -147,7 +147,7 @@ def test_256_colours() -> None:
 
 def test_text_on_a_colour_is_readable() -> None:
     for dark in (True, False):
-        for colour in default_theme(dark).colours.values():
+        for colour in default_theme(dark).colours:
             light, low = sorted((luminance(colour), luminance(ink_on(colour))), reverse=True)
             assert (light + 0.05) / (low + 0.05) >= 4.5
 

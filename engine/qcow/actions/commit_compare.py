@@ -17,6 +17,7 @@ from ..inspect.identity import Identities
 from ..layout.constants import SECTOR
 from ..layout.tables import U64
 from ..parallel import share_out, threads_for
+from ..storage.buffers import page_aligned
 from .stored import Place, place_of
 
 if TYPE_CHECKING:
@@ -51,12 +52,12 @@ def require_same(editor: Editor, depth: int, start: int, stop: int) -> None:
         editor.step("comparing the base", min(number, len(direct)), len(direct), "pieces")
 
     def work(take: Callable[[], _Job | None]) -> None:
-        pair = [np.empty(_PIECE // 8, dtype=np.uint64) for _ in range(2)]
+        pair = [page_aligned(_PIECE).view(np.uint64) for _ in range(2)]
         while (job := take()) is not None:
             _compare(job, pair)
 
     share_out(direct, work, threads_for(len(direct)), between)
-    pair = [np.empty(_PIECE // 8, dtype=np.uint64) for _ in range(2)]
+    pair = [page_aligned(_PIECE).view(np.uint64) for _ in range(2)]
     for job in jobs:
         if job.places is None:
             _read_and_compare(editor, top, base, job, pair)

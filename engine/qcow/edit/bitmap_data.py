@@ -27,6 +27,7 @@ from ..layout.constants import (
 from ..layout.geometry import Geometry
 from ..layout.tables import I64, U64, decode_u64, encode_u64
 from ..storage.base import Storage
+from ..storage.buffers import page_aligned
 from ..text import safe
 from .rewriting import write_scattered
 
@@ -189,7 +190,7 @@ class _Bits:
         if len(there) == len(part):
             self._storage.read_pieces(offsets.tolist(), size, bits.reshape(-1).data)
         elif len(there):
-            found = np.empty((len(there), size), dtype=np.uint8)
+            found = page_aligned(len(there) * size).reshape(-1, size)
             self._storage.read_pieces(offsets[there].tolist(), size, found.reshape(-1).data)
             bits[there] = found
         return bits

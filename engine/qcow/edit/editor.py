@@ -22,6 +22,7 @@ from ..inspect.check import CheckResult, check
 from ..jobs import CancelToken, ProgressCallback, Throttle
 from ..layout.constants import REFCOUNT_TABLE_OFFSET_MASK
 from ..storage.base import WritableStorage
+from ..storage.buffers import page_aligned
 from ..storage.gate import Gate, Policy
 from ..storage.locks import LockMode
 from ..storage.writable import WritableFile
@@ -422,7 +423,7 @@ def refcount_digest(image: Image) -> bytes:
     offsets = blocks[inside].astype(np.int64)
     size = geometry.cluster_size
     step = max(1, (1 << 20) // size)
-    buffer = memoryview(bytearray(min(step, len(offsets)) * size))
+    buffer = page_aligned(min(step, len(offsets)) * size).data
     for at in range(0, len(offsets), step):
         part = offsets[at : at + step].tolist()
         image.storage.read_pieces(part, size, buffer)

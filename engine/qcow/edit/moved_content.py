@@ -17,6 +17,7 @@ from ..layout.constants import OFLAG_ZERO, SUBCLUSTERS
 from ..layout.tables import I64, OFFSETS, U64, compressed_fields
 from ..parallel import share_out, threads_for
 from ..storage.base import Storage
+from ..storage.buffers import page_aligned
 from .counting import COMPRESSED, COPIED
 from .zero_content import hold_zeros, zero_rows
 
@@ -179,7 +180,7 @@ class MovedContent:
         parts = [slice(at, at + step) for at in range(0, len(old), step)]
 
         def work(take: Callable[[], slice | None]) -> None:
-            one, other = (np.empty(step * self._size, dtype=np.uint8) for _ in range(2))
+            one, other = (page_aligned(step * self._size) for _ in range(2))
             while (part := take()) is not None:
                 length = len(old[part]) * self._size
                 self._read(self._before, old[part], one)
@@ -203,7 +204,7 @@ class MovedContent:
         ask &= ~np.isin(ordered, self._zeros)
         asked = ordered[ask]
         step = max(1, _WINDOW // self._size)
-        buffer = np.empty(step * self._size, dtype=np.uint8)
+        buffer = page_aligned(step * self._size)
         found = [self._zeros]
         for at in range(0, len(asked), step):
             part = asked[at : at + step]

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from ..layout.tables import I64
 from ..storage.base import Storage
+from ..storage.buffers import page_aligned
 
 #: Bytes read at a time.
 _WINDOW = 1 << 20
@@ -27,7 +28,7 @@ def hold_zeros(storage: Storage, clusters: I64, cluster_bits: int) -> NDArray[np
     suspects = _with_data(storage, ordered, cluster_bits)
     size = 1 << cluster_bits
     step = max(1, _WINDOW // size)
-    buffer = np.empty(min(step, len(suspects)) * size, dtype=np.uint8)
+    buffer = page_aligned(min(step, len(suspects)) * size)
     holding: list[I64] = []
     for at in range(0, len(suspects), step):
         part = suspects[at : at + step]

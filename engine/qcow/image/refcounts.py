@@ -12,6 +12,7 @@ from ..layout.constants import REFCOUNT_TABLE_OFFSET_MASK
 from ..layout.geometry import Geometry
 from ..layout.header_rules import refcount_table_fault
 from ..layout.tables import U64, decode_refcounts, decode_u64
+from ..storage.buffers import ReadBuffer
 
 if TYPE_CHECKING:
     from .image import Image
@@ -62,6 +63,7 @@ def refcount_windows(
         table = refcount_table(image)
     offsets = table & np.uint64(REFCOUNT_TABLE_OFFSET_MASK)
     per_block = geometry.refcount_block_entries
+    buffer = ReadBuffer()
     at = first
     while at < stop:
         index = at // per_block
@@ -79,7 +81,8 @@ def refcount_windows(
         else:
             blocks = _readable_run(offsets, index, -(-stop // per_block), geometry, size)
             end = min(stop, (index + len(blocks)) * per_block)
-            yield from _decode(image, geometry, blocks, index * per_block, at, end)
+            base = index * per_block
+            yield from _decode(image, geometry, blocks, base, at, end, buffer)
         at = end
 
 
@@ -109,11 +112,17 @@ def _readable_run(offsets: U64, index: int, stop: int, geometry: Geometry, size:
 
 
 def _decode(
-    image: Image, geometry: Geometry, blocks: list[int], base: int, at: int, stop: int
+    image: Image,
+    geometry: Geometry,
+    blocks: list[int],
+    base: int,
+    at: int,
+    stop: int,
+    buffer: ReadBuffer,
 ) -> Iterator[RefcountWindow]:
     piece = geometry.cluster_size
-    buffer = bytearray(len(blocks) * piece)
-    image.storage.read_pieces(blocks, piece, memoryview(buffer))
+    held = buffer.take(len(blocks) * piece).data
+    image.storage.read_pieces(blocks, piece, held)
     if geometry.refcount_order < 3:
         # One block of 1-bit counts in a 2 MiB cluster counts 16 M clusters: decode it in parts.
         bits = geometry.refcount_bits
@@ -122,12 +131,12 @@ def _decode(
             end = min(stop, begin + step)
             low = (begin - base) * bits // 8
             high = -(-(end - base) * bits // 8)
-            counts = decode_refcounts(buffer[low:high], geometry.refcount_order)
+            counts = decode_refcounts(held[low:high], geometry.refcount_order)
             skip = (begin - base) - low * 8 // bits
             yield RefcountWindow(begin, end - begin, counts[skip : skip + end - begin])
         return
     width = geometry.refcount_bits // 8
-    part = memoryview(buffer)[(at - base) * width : (stop - base) * width]
+    part = held[(at - base) * width : (stop - base) * width]
     yield RefcountWindow(at, stop - at, decode_refcounts(part, geometry.refcount_order))
 
 

@@ -11,6 +11,7 @@ from ..layout.constants import L1_RESERVED_MASK
 from ..layout.geometry import Geometry
 from ..layout.tables import I64, OFFSETS, U64, decode_u64
 from ..storage.base import Storage
+from ..storage.buffers import ReadBuffer, page_aligned
 
 if TYPE_CHECKING:
     from .state import State
@@ -69,6 +70,7 @@ def l2_windows(state: State, first: int = 0, clusters: int | None = None) -> Ite
     per_table = geometry.l2_entries
     l1 = state.l1()
     size = state.image.storage.size()
+    buffer = ReadBuffer()
     at = first
     while at < stop:
         index = at // per_table
@@ -93,7 +95,7 @@ def l2_windows(state: State, first: int = 0, clusters: int | None = None) -> Ite
         else:
             tables = _readable_run(l1, index, -(-stop // per_table), geometry, size)
             table_stop = min(stop, (index + len(tables)) * per_table)
-            yield from _decode(state, tables, index, at, table_stop, size)
+            yield from _decode(state, tables, index, at, table_stop, size, buffer)
         at = table_stop
 
 
@@ -127,13 +129,19 @@ def _readable_run(l1: U64, index: int, stop: int, geometry: Geometry, size: int)
 
 
 def _decode(
-    state: State, tables: list[int], index: int, at: int, stop: int, size: int
+    state: State,
+    tables: list[int],
+    index: int,
+    at: int,
+    stop: int,
+    size: int,
+    buffer: ReadBuffer,
 ) -> Iterator[L2Window]:
     geometry = state.geometry
     piece = geometry.cluster_size
-    buffer = bytearray(len(tables) * piece)
-    state.image.storage.read_pieces(tables, piece, memoryview(buffer))
-    words = np.frombuffer(buffer, dtype=">u8")
+    held = buffer.take(len(tables) * piece)
+    state.image.storage.read_pieces(tables, piece, held.data)
+    words = held.view(">u8")
     base = index * geometry.l2_entries
     low, high = at - base, stop - base
     entries: U64
@@ -162,7 +170,8 @@ def _decode(
             "its L2 table is cut off by the end of the file",
         )
     if rest_of_table < stop:
-        yield from _decode(state, tables[cut + 1 :], index + cut + 1, rest_of_table, stop, size)
+        rest = tables[cut + 1 :]
+        yield from _decode(state, rest, index + cut + 1, rest_of_table, stop, size, buffer)
 
 
 class L2Tables(NamedTuple):
@@ -181,11 +190,12 @@ def l2_tables(storage: Storage, geometry: Geometry, offsets: I64) -> Iterator[L2
     """
     piece = geometry.cluster_size
     step = max(1, WINDOW_BYTES // piece)
-    buffer = bytearray(min(step, len(offsets)) * piece)
+    buffer = page_aligned(min(step, len(offsets)) * piece)
     for at in range(0, len(offsets), step):
         part = offsets[at : at + step]
-        storage.read_pieces(part.tolist(), piece, memoryview(buffer)[: len(part) * piece])
-        words = np.frombuffer(buffer, dtype=">u8", count=len(part) * piece // 8)
+        held = buffer[: len(part) * piece]
+        storage.read_pieces(part.tolist(), piece, held.data)
+        words = held.view(">u8")
         if geometry.extended_l2:
             pairs = words.reshape(len(part), geometry.l2_entries, 2)
             yield L2Tables(part, pairs[:, :, 0].astype(np.uint64), pairs[:, :, 1].astype(np.uint64))

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 
 from qcow.chain import Chain, open_chain
-from qcow.errors import UsageError
+from qcow.disk import check_range
 from qcow.image.image import Image
 from qcow.inspect.states import resolve_state
 from qcow.opening import AnyImage
@@ -46,11 +46,7 @@ def run(arguments: Arguments, output: Output) -> int:
             disk = _state(image, chain, arguments.get("snapshot"))
             left = disk.virtual_size - offset
             length = max(0, left) if given is None else parse_size(given, "length")
-            if length > left:
-                raise UsageError(
-                    f"The range of {length} bytes from {offset} does not lie on the disk, which "
-                    f"has {disk.virtual_size} bytes."
-                )
+            check_range(offset, length, disk.virtual_size)
             pieces = _pieces(disk, offset, length)
             if spelling == "json":
                 _write_json(path, disk, offset, length, pieces, output)

@@ -26,7 +26,7 @@ from ...views.palette import mix
 from ...views.viewport import Viewport
 from .._compat import Keyless
 from ..theme import map_theme
-from .ink_styles import Depth, InkStyles
+from .ink_styles import Depth, ink_styles
 from .map_lines import LABEL_WIDTH, MapLines, MapLook
 
 #: Narrower maps have no labels.
@@ -365,7 +365,7 @@ class ClusterMap(Keyless, ScrollView, can_focus=True, inherit_bindings=False):
             glyphs = depth is Depth.NONE if self._glyphs is None else self._glyphs
             background = self.background_colors[1]
             base, text = background.rgb, background.get_contrast_text(1.0).rgb
-            inks = InkStyles(self.painter.inks(theme), theme, depth, glyphs, base, text)
+            inks = ink_styles(self.painter.inks(theme), theme, depth, glyphs, base, text)
             view, dots = self.viewport, 1 if glyphs else 2
             if view.dots_per_line != dots:
                 view.resize(view.width, view.height, dots)

@@ -7,6 +7,7 @@ then on; that and unchanging strips are what makes a dense map cheap to paint.
 from __future__ import annotations
 
 from enum import Enum
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -70,7 +71,7 @@ class Depth(Enum):
 
 
 class InkStyles:
-    """The look of every code of one painter in one theme.
+    """The look of every code of one painter in one theme; get them with :func:`ink_styles`.
 
     ``glyphs`` draws one character for each code, else two codes share a character as upper and
     lower half.  ``background`` and ``foreground`` are those of the widget.
@@ -198,6 +199,19 @@ class InkStyles:
         if first is None:  # "no colour" is a background only
             return LOWER_HALF_BLOCK, Style(color=second, bgcolor=None)
         return HALF_BLOCK, Style(color=first, bgcolor=second)
+
+
+@lru_cache(maxsize=8)
+def ink_styles(
+    inks: tuple[Ink, ...],
+    theme: MapTheme,
+    depth: Depth,
+    glyphs: bool,
+    background: RGB,
+    foreground: RGB,
+) -> InkStyles:
+    """One table of looks for all widgets and painters with the same inks: making it takes time."""
+    return InkStyles(inks, theme, depth, glyphs, background, foreground)
 
 
 def _near(one: RGB, other: RGB) -> bool:

@@ -15,7 +15,7 @@ from textual.strip import Strip
 from ...views.painters import Painter
 from ...views.palette import mix
 from ..theme import map_theme
-from .ink_styles import Depth, InkStyles
+from .ink_styles import Depth, InkStyles, ink_styles
 from .own_colors import OwnColors
 
 _TRACK = ("─", "━", "┿", "▲")  # elsewhere, in view, the cursor, damage
@@ -161,7 +161,7 @@ class OverviewStrip(OwnColors):
             background = self.background_colors[1]
             base, text = background.rgb, background.get_contrast_text(1.0).rgb
             found = self.painter.inks(theme)
-            inks = self._inks = InkStyles(found, theme, depth, glyphs, base, text)
+            inks = self._inks = ink_styles(found, theme, depth, glyphs, base, text)
             bold = Style(bold=True)
             if depth is Depth.NONE:
                 self._marks = Style(dim=True), Style(), bold, bold

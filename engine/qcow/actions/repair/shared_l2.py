@@ -17,6 +17,7 @@ from ...jobs import CancelToken
 from ...layout.constants import OFLAG_COMPRESSED
 from ...layout.geometry import Geometry
 from ...layout.tables import I64, OFFSETS, decode_u64, encode_u64
+from ...storage.buffers import page_aligned
 from ...text import plural
 from .diagnosis import Case
 from .reattach import has_signs, l1_of
@@ -80,11 +81,11 @@ def _copy(tx: Repair, offset: int) -> int:
     plain &= offsets < np.uint64(storage.size())
     numbers = np.flatnonzero(plain)
     step = max(1, _RUN >> geometry.cluster_bits)
-    buffer = bytearray(min(step, len(numbers)) << geometry.cluster_bits)
+    buffer = page_aligned(min(step, len(numbers)) << geometry.cluster_bits).data
     for at in range(0, len(numbers), step):
         part = numbers[at : at + step]
         tx.step("copying data", at, len(numbers))
-        view = memoryview(buffer)[: len(part) << geometry.cluster_bits]
+        view = buffer[: len(part) << geometry.cluster_bits]
         storage.read_pieces(offsets[part].tolist(), geometry.cluster_size, view)
         first = tx.place(view)
         places = first + np.arange(len(part), dtype=np.int64) * geometry.cluster_size

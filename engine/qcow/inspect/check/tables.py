@@ -11,6 +11,7 @@ from ...errors import StorageError
 from ...layout.geometry import Geometry
 from ...layout.tables import I64, U64
 from ...storage.base import Storage
+from ...storage.buffers import page_aligned
 
 I32 = NDArray[np.int32]
 #: Bytes of L2 tables that are looked at together (at least one table).
@@ -120,7 +121,7 @@ class TableReader:
         self._piece = geometry.cluster_size
         self._extended = geometry.extended_l2
         most = max(WINDOW_BYTES, self._piece)
-        self._bytes = np.empty(most, dtype=np.uint8)
+        self._bytes = page_aligned(most)
         self._view = self._bytes.data
         self._words: U64 = np.empty(most // geometry.l2_entry_size, dtype=np.uint64)
 

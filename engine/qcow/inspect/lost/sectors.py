@@ -17,6 +17,7 @@ from ...jobs import CancelToken
 from ...layout.geometry import Geometry
 from ...layout.tables import I64, OFFSETS, U64
 from ...storage.base import Storage
+from ...storage.buffers import page_aligned
 
 SECTOR = 512
 _WINDOW = 1 << 20
@@ -63,7 +64,7 @@ def scan_sectors(
     found: list[tuple[I64, U64, I64, I64]] = []
     seen = 0
     complete = True
-    buffer = bytearray(_WINDOW)
+    buffer = page_aligned(_WINDOW).data
     for start, length, is_data in storage.extents():
         if not is_data:
             continue
@@ -74,11 +75,11 @@ def scan_sectors(
             if seen >= MOST:
                 complete = False
                 break
-            got = storage.read_into(at, memoryview(buffer)[: min(_WINDOW, start + length - at)])
+            got = storage.read_into(at, buffer[: min(_WINDOW, start + length - at)])
             if tell is not None:
                 tell(at, size)
             seen += got
-            part = _judge(memoryview(buffer)[: got - got % SECTOR], at, size)
+            part = _judge(buffer[: got - got % SECTOR], at, size)
             if len(part[0]):
                 found.append(part)
     if not found:
