@@ -15,7 +15,9 @@ def save(app: App[int], path: Path) -> None:
     """Write the screen as it stands to ``path`` (a PNG)."""
     import resvg_py
 
+    from .png import smaller
+
     svg = app.export_screenshot(title="qcowtui", simplify=True)
     svg = re.sub(r"@font-face\s*{[^}]*}", "", svg)
     svg = re.sub(r"font-family:[^;\"}]*", f"font-family: {_FONT}", svg)
-    path.write_bytes(bytes(resvg_py.svg_to_bytes(svg_string=svg)))
+    path.write_bytes(smaller(bytes(resvg_py.svg_to_bytes(svg_string=svg))))

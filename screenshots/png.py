@@ -16,6 +16,7 @@ _RGBA, _INDEXED = 6, 3
 _MOST, _COMMONEST = 256, 160
 
 Pixels = NDArray[np.uint8]
+_Signed = NDArray[np.int16]
 
 
 def smaller(png: bytes) -> bytes:
@@ -42,7 +43,7 @@ def smaller(png: bytes) -> bytes:
 
 
 def _palette(pixels: Pixels) -> tuple[Pixels, Pixels]:
-    """At most 256 colours (uint8[n, 4]), and which of them each pixel has (uint8[height, width])."""
+    """At most 256 colours (uint8[n, 4]), and which each pixel has (uint8[height, width])."""
     words = np.ascontiguousarray(pixels).view(np.uint32)[..., 0]
     found, place, times = np.unique(words, return_inverse=True, return_counts=True)
     every = found.view(np.uint8).reshape(-1, 4).astype(np.int32)
@@ -85,10 +86,10 @@ def decoded(png: bytes) -> Pixels:
     return made[1:, 1:].astype(np.uint8)
 
 
-def _paeth(left: NDArray[np.int16], above: NDArray[np.int16], corner: NDArray[np.int16]):  # type: ignore[no-untyped-def]
+def _paeth(left: _Signed, above: _Signed, corner: _Signed) -> _Signed:
     """Whichever is nearest to left + above - corner."""
-    to_left, to_above = abs(above - corner), abs(left - corner)
-    to_corner = abs(left + above - 2 * corner)
+    to_left, to_above = np.abs(above - corner), np.abs(left - corner)
+    to_corner = np.abs(left + above - 2 * corner)
     first = (to_left <= to_above) & (to_left <= to_corner)
     return np.where(first, left, np.where(to_above <= to_corner, above, corner))
 
