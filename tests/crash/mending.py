@@ -34,6 +34,7 @@ from qcow.storage.locks import LockMode
 from qcow.storage.memory import MemoryStorage, WritableMemory
 from tests.repair.damage import DAMAGES
 from tests.repair.images import IMAGES
+from tests.support.salvage import clusters_of
 from tests.support.storages import RecordingStorage
 
 from .acting import Wrap, unwrapped
@@ -128,7 +129,8 @@ def _disks(image: Image) -> Iterator[tuple[str, str]]:
                 yield "unreadable", type(error).__name__
                 continue
             digest = hashlib.blake2b(digest_size=16)
-            _read(state, 0, min(state.virtual_size, _MOST * size), size, digest)
+            for cluster in clusters_of(state, size, _MOST):
+                digest.update(b"cannot be read" if cluster is None else cluster)
             yield state.label, digest.hexdigest()
 
 
@@ -142,19 +144,6 @@ def _chain(image: Image, folder: Path) -> Chain:
 def _put_below(folder: Path) -> None:
     for name, content in BELOW.items():
         (folder / name.decode()).write_bytes(content)
-
-
-def _read(state, start: int, end: int, size: int, digest) -> None:  # type: ignore[no-untyped-def]
-    """The bytes from ``start`` to ``end``; where reading fails, each half by itself."""
-    try:
-        digest.update(state.read(start, end - start))
-    except QcowError:
-        if end - start <= size:
-            digest.update(b"cannot be read")
-            return
-        middle = start + max(size, (end - start) // 2 // size * size)
-        _read(state, start, middle, size, digest)
-        _read(state, middle, end, size, digest)
 
 
 def _tiny(file: bytes) -> str:

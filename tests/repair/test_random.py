@@ -20,6 +20,7 @@ from qcow.storage.memory import MemoryStorage, WritableMemory
 from tests.crash.acting import editor_over
 from tests.crash.oracle import TinyImage
 from tests.crash.variants import BELOW
+from tests.support.salvage import clusters_of
 
 from .faults import TINY, damaged
 
@@ -122,22 +123,8 @@ def disks(image: Image) -> Disks:
             state = image.active if snapshot is None else image.snapshot_state(snapshot)
         except QcowError:
             continue
-        end = min(state.virtual_size, 2000 * size)
-        found[state.label] = _read(state, 0, -(-end // size), size, end)
+        found[state.label] = list(clusters_of(state, size, 2000))
     return found
-
-
-def _read(state, first: int, last: int, size: int, end: int) -> list[bytes | None]:  # type: ignore[no-untyped-def]
-    """Clusters ``[first, last)``; where reading fails, each half by itself."""
-    start = first * size
-    try:
-        data = state.read(start, min(last * size, end) - start)
-    except QcowError:
-        if last - first <= 1:
-            return [None] * (last - first)
-        middle = (first + last) // 2
-        return _read(state, first, middle, size, end) + _read(state, middle, last, size, end)
-    return [data[at : at + size] for at in range(0, len(data), size)]
 
 
 def seen_by(image: TinyImage) -> Disks:
