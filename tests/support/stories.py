@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.oracle.catalogue.base import create, overlay
 
-from .qemu import guest_bytes, qemu_io
+from .qemu import guest_bytes, qemu_img, qemu_io
 
 
 def moved_base(folder: Path) -> tuple[Path, Path, bytes]:
@@ -20,3 +20,17 @@ def moved_base(folder: Path) -> tuple[Path, Path, bytes]:
     moved = base.rename(folder / "moved" / "golden-base.qcow2")
     create(folder / "moved" / "impostor.qcow2", "64M")
     return vm, moved, golden
+
+
+def three_snapshots(folder: Path) -> Path:
+    """Story S9: clean-install holds 30 MiB alone, before-update 10 MiB, after-update next to
+    nothing; 5 MiB at 100 MiB came since."""
+    path = create(folder / "s9.qcow2", "256M")
+    qemu_io(path, "write -q -P 1 0 40M")
+    qemu_img("snapshot", "-c", "clean-install", path)
+    qemu_io(path, "write -q -P 2 0 30M", "write -q -P 3 60M 10M")
+    qemu_img("snapshot", "-c", "before-update", path)
+    qemu_io(path, "write -q -P 4 60M 10M")
+    qemu_img("snapshot", "-c", "after-update", path)
+    qemu_io(path, "write -q -P 5 100M 5M")
+    return path

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.oracle.catalogue.base import create
 from tests.support.images import qemu_check, sha256
-from tests.support.qemu import qemu_img, qemu_io
+from tests.support.qemu import qemu_img
+from tests.support.stories import three_snapshots
 
 from .driving import WIDE, driving
 
@@ -22,14 +22,7 @@ def _content(path: Path, *options: str) -> str:
 
 
 async def test_the_largest_snapshot_is_marked_deleted_and_compacted(tmp_path: Path) -> None:
-    path = create(tmp_path / "s9-snaps.qcow2", "256M")
-    qemu_io(path, "write -q -P 1 0 30M", "write -q -P 2 60M 40M")
-    qemu_img("snapshot", "-c", "clean-install", path)
-    qemu_io(path, "write -q -P 3 0 30M", "write -q -P 4 40M 10M")
-    qemu_img("snapshot", "-c", "before-update", path)
-    qemu_io(path, "write -q -P 5 40M 10M")
-    qemu_img("snapshot", "-c", "after-update", path)
-    qemu_io(path, "write -q -P 6 100M 5M")
+    path = three_snapshots(tmp_path)
     length = path.stat().st_size
     kept = ("before-update", "after-update")
     golden = [_content(path), *(_content(path, "-l", name) for name in kept)]

@@ -22,6 +22,7 @@ from tests.support.images import noise as noisy
 from tests.support.images import pattern, small_builder
 from tests.support.opens import opened_files
 from tests.support.qemu import create_encrypted, guest_bytes, qemu_img, qemu_io, with_key
+from tests.support.stories import three_snapshots
 
 MIB = 1 << 20
 CLUSTER = 65536
@@ -72,14 +73,7 @@ def _is_tidy(ranges: list[tuple[int, int]]) -> bool:
 
 @pytest.mark.oracle
 def test_story_s9_what_the_update_changed(tmp_path: Path) -> None:
-    path = create(tmp_path / "s9.qcow2", "256M")
-    qemu_io(path, "write -q -P 1 0 40M")
-    qemu_img("snapshot", "-c", "clean-install", path)
-    qemu_io(path, "write -q -P 2 0 30M", "write -q -P 3 60M 10M")
-    qemu_img("snapshot", "-c", "before-update", path)
-    qemu_io(path, "write -q -P 4 60M 10M")
-    qemu_img("snapshot", "-c", "after-update", path)
-    qemu_io(path, "write -q -P 5 100M 5M")
+    path = three_snapshots(tmp_path)
     for by_content in (False, True):
         assert _between(
             path, "snapshot:after-update", "active", by_content=by_content

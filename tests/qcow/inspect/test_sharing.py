@@ -18,20 +18,7 @@ from qcow.inspect.sharing import sharing
 from qcow.inspect.space import frees_if_deleted, space
 from qcowtui.samples.builder import ImageBuilder
 from tests.support.qemu import qemu_img, qemu_io
-
-
-def story_s9(folder: Path, *options: str) -> Path:
-    """Three snapshots, of which the first holds 30 MiB alone (user story S9)."""
-    path = folder / "s9.qcow2"
-    qemu_img("create", "-q", "-f", "qcow2", *options, path, "256M")
-    qemu_io(path, "write -P 1 0 40M")
-    qemu_img("snapshot", "-c", "clean-install", path)
-    qemu_io(path, "write -P 2 0 30M", "write -P 9 60M 10M")
-    qemu_img("snapshot", "-c", "before-update", path)
-    qemu_io(path, "write -P 3 60M 10M")
-    qemu_img("snapshot", "-c", "after-update", path)
-    qemu_io(path, "write -P 3 100M 5M")
-    return path
+from tests.support.stories import three_snapshots
 
 
 def used_clusters(path: Path) -> int:
@@ -46,7 +33,7 @@ def used_clusters(path: Path) -> int:
 
 @pytest.mark.oracle
 def test_story_s9_exclusive_sizes(tmp_path: Path) -> None:
-    with qcow.open(story_s9(tmp_path)) as image:
+    with qcow.open(three_snapshots(tmp_path)) as image:
         assert isinstance(image, Image)
         shares = sharing(image)
         assert [shares.exclusive(i) // 65536 for i in range(4)] == [82, 482, 162, 2]
@@ -111,7 +98,7 @@ def test_sharing_of_many_states_equals_the_builders_truth(tmp_path: Path) -> Non
 
 @pytest.mark.oracle
 def test_a_branch_hangs_where_it_was_reverted_to(tmp_path: Path) -> None:
-    path = story_s9(tmp_path)
+    path = three_snapshots(tmp_path)
     qemu_img("snapshot", "-a", "clean-install", path)
     qemu_io(path, "write -P 7 200M 1M")
     qemu_img("snapshot", "-c", "test", path)
