@@ -22,8 +22,8 @@ def entry() -> None:
     """The console script."""
     # numpy's linear algebra is never used; its threads would only cost time at the start.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    # Loading modules makes many objects and no garbage; looking for some so often is in vain.
-    gc.set_threshold(50_000, 20, 20)
+    # Loading modules makes many objects and no garbage: looking for some is in vain.
+    gc.set_threshold(1_000_000, 20, 20)
     code = main(sys.argv[1:])
     if sys.argv[1:2] and sys.argv[1] in registry.LOOKING and _all_said():
         os._exit(code)

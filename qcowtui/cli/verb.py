@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+
+from qcow.record import record
 
 from .options import Arguments, Option
 from .output import Output
 
 
-class Verb(NamedTuple):
+@record
+class Verb:
     """One verb.  ``run`` answers with the exit code and raises QcowError for what goes wrong."""
 
     name: str

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from ..errors import StorageError
 from ..findings import Finding
 from ..layout import problems as P
@@ -12,11 +10,13 @@ from ..layout.constants import BITMAPS_VALID, MAX_BITMAP_DIRECTORY_BYTES, MAX_BI
 from ..layout.extensions import BitmapsExtension
 from ..layout.geometry import Geometry
 from ..layout.header import Header
+from ..record import record
 from ..storage.base import Storage
 from ..text import plural, safe
 
 
-class BitmapDirectory(NamedTuple):
+@record
+class BitmapDirectory:
     """``place``: (offset, length) in bytes, None when impossible.  ``valid``: not stale."""
 
     bitmaps: tuple[BitmapEntry, ...]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from ..layout.constants import REFCOUNT_TABLE_OFFSET_MASK
 from ..layout.geometry import Geometry
 from ..layout.header_rules import refcount_table_fault
 from ..layout.tables import U64, decode_refcounts, decode_u64
+from ..record import record
 from ..storage.buffers import ReadBuffer
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ WINDOW_BYTES = 1 << 20
 _WINDOW_CLUSTERS = 1 << 20
 
 
-class RefcountWindow(NamedTuple):
+@record
+class RefcountWindow:
     """The counts of ``clusters`` adjacent host clusters from host cluster ``first``.
 
     ``counts``: unsigned integers, native order, shape (clusters,); None where no refcount block

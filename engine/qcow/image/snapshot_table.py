@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from ..errors import StorageError
 from ..findings import Finding, Range
 from ..layout import header_rules as rules
@@ -12,13 +10,15 @@ from ..layout.constants import INT64_MAX, MAX_SNAPSHOT_TABLE_BYTES
 from ..layout.geometry import Geometry
 from ..layout.header import Header
 from ..layout.snapshots import NeedMoreBytes, Snapshot, SnapshotEntryError, parse_snapshot
+from ..record import record
 from ..storage.base import Storage
 from ..text import safe, size_and_bytes
 
 _TABLE_READ = 64 << 10
 
 
-class SnapshotTable(NamedTuple):
+@record
+class SnapshotTable:
     """The entries before the first that cannot be parsed; ``length``: bytes they take."""
 
     snapshots: tuple[Snapshot, ...]

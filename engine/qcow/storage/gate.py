@@ -12,7 +12,7 @@ import os
 import stat
 from collections.abc import Iterable
 from enum import Enum
-from typing import Literal, NamedTuple, Self
+from typing import Literal, Self
 
 from ..errors import NotRegularFile, ReferenceMissing, ReferenceRefused, StorageError
 from ..record import record
@@ -239,7 +239,8 @@ def _is_within(place: _Place, folders: Iterable[str]) -> bool:
     return any(_is_inside(root.path, place.path) for root in usable)
 
 
-class _Place(NamedTuple):
+@record
+class _Place:
     """Where a path leads."""
 
     path: str  # absolute, links resolved as far as they could be

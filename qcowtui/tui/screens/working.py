@@ -132,6 +132,7 @@ class WorkingScreen(NavigatedScreen):
         if not gc.get_freeze_count():
             # What is there now stays: without it a look for garbage takes no longer than a paint.
             gc.freeze()
+            gc.set_threshold(50_000, 20, 20)
         if event.cancelled:
             text = "Stopped: what was read so far stays. F5 reads again."
         elif self.session.live:

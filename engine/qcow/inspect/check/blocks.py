@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from ...layout.distinct import distinct_counts
 from ...layout.geometry import Geometry
 from ...layout.header_rules import refcount_table_fault
 from ...layout.tables import I64, U64
+from ...record import record
 from . import kinds as K
 from .claims import Claims, Owner
 from .collect import MAX_EXAMPLES, Collector, Example, runs_of
@@ -26,7 +27,8 @@ LAST_BLOCK_OFFSET: Final = (1 << 63) - (1 << 30)
 _PIECE = 1 << 16
 
 
-class RefcountBlocks(NamedTuple):
+@record
+class RefcountBlocks:
     """The refcount blocks that count as used themselves, in the order of the table.
 
     int64[n] ``cluster``: host cluster; ``place``: number of the entry that names it.

@@ -10,6 +10,7 @@ import numpy as np
 
 from ...layout.distinct import distinct
 from ...layout.tables import I64
+from ...record import record
 from . import kinds as K
 from .collect import Collector, exceeding
 from .counts import Adder, Counts
@@ -65,7 +66,8 @@ class Piece(NamedTuple):
     times: I64
 
 
-class Collisions(NamedTuple):
+@record
+class Collisions:
     """Metadata clusters with a second owner, ascending: int64[n] ``cluster``, and ``owners``, a bit
     mask of :class:`Owner`."""
 

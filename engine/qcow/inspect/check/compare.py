@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +11,7 @@ from ...image.image import Image
 from ...image.refcounts import refcount_of
 from ...layout.geometry import Geometry
 from ...layout.tables import I64
+from ...record import record
 from . import kinds as K
 from .codes import (
     CAUSE_HIGH,
@@ -29,7 +28,8 @@ from .collect import MAX_EXAMPLES, Collector, Example, contained, runs_of
 U64 = NDArray[np.uint64]
 
 
-class Expectations(NamedTuple):
+@record
+class Expectations:
     """What the comparison has to know beside the two counts.
 
     ``end``: clusters that are compared; behind it a count is a leftover.  ``dirty``: the counts

@@ -15,6 +15,7 @@ from ...layout.constants import (
     OFLAG_ZERO,
 )
 from ...layout.tables import I64, OFFSETS, U64, compressed_fields
+from ...record import record
 from .counts import Adder
 from .faults import EntryFaults, Rows, Scope, bits_of
 from .tables import TableWindow
@@ -27,7 +28,8 @@ _ENTRIES_PER_RUN = 256
 Bitmaps = NDArray[np.uint64]
 
 
-class Runs(NamedTuple):
+@record
+class Runs:
     """A window's entries as runs of adjacent entries with adjacent clusters.
 
     int64[n] ``start``: number of the first entry; ``first``: its host cluster; ``length``: entries.

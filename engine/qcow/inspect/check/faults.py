@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from ...layout.constants import (
 )
 from ...layout.geometry import Geometry
 from ...layout.tables import I64, OFFSETS, U64, compressed_fields
+from ...record import record
 from . import kinds as K
 from .collect import MAX_EXAMPLES, Collector, EntryRuns, exceeding
 from .space import HostSpace
@@ -29,7 +29,8 @@ _LOW32 = np.uint64(0xFFFFFFFF)
 _SHIFT32 = np.uint64(32)
 
 
-class Scope(NamedTuple):
+@record
+class Scope:
     """What looking at entries needs to know of the image.
 
     ``limit``: clusters that counts are kept for; at least one more than the file has.
@@ -41,7 +42,8 @@ class Scope(NamedTuple):
     limit: int
 
 
-class Rows(NamedTuple):
+@record
+class Rows:
     """Some entries of a window, ascending.
 
     ``number``: int64[n], counted through all tables of the window.  ``entry``: uint64[n].

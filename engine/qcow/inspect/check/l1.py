@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +13,7 @@ from ...layout.constants import L1_RESERVED_MASK, MAX_L1_BYTES, OFLAG_COPIED
 from ...layout.distinct import distinct
 from ...layout.geometry import Geometry
 from ...layout.tables import I64, OFFSETS, U64
+from ...record import record
 from . import kinds as K
 from .claims import Claims, Owner
 from .collect import MAX_EXAMPLES, Collector, Example, exceeding, runs_of
@@ -28,7 +28,8 @@ _RESERVED = np.uint64(L1_RESERVED_MASK)
 _COPIED = np.uint64(OFLAG_COPIED)
 
 
-class ActiveL1(NamedTuple):
+@record
+class ActiveL1:
     """The entries of the active L1 table that have an offset.
 
     ``number``: int32, in the table.  ``entry``: uint64, native.
@@ -38,7 +39,8 @@ class ActiveL1(NamedTuple):
     entry: U64
 
 
-class L1Tables(NamedTuple):
+@record
+class L1Tables:
     """``tables``: the distinct L2 tables that begin inside the file.  ``active``: what the COPIED
     flags of the L1 table are compared for."""
 

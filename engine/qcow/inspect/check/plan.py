@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from ...record import record
 from .counts import Counts, DenseCounts, SparseCounts
 
 #: Bytes of counts kept at a time, at most; and what even an almost empty image may take.
@@ -19,7 +20,8 @@ _MOST_SPARSE = 512 << 20
 _TYPES: tuple[type[np.unsignedinteger[Any]], ...] = (np.uint8, np.uint32, np.uint64)
 
 
-class Turn(NamedTuple):
+@record
+class Turn:
     """Host clusters ``[low, high)`` that are counted together.
 
     ``level`` grows with each attempt that failed because a count did not fit or two threads met.

@@ -15,6 +15,7 @@ import numpy as np
 
 from ...errors import StorageError
 from ...layout.tables import I64, U64, decode_u64
+from ...record import record
 from ...storage.base import Storage
 from .presence import DataMap
 
@@ -49,7 +50,8 @@ class Segments(NamedTuple):
     number: I64
 
 
-class Words(NamedTuple):
+@record
+class Words:
     """Entries that are not zero.  uint64[n] native; int64[n] each: see :class:`Segments`."""
 
     values: U64

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from ...layout.geometry import Geometry
+from ...record import record
 from ...storage.base import Storage
 
 
-class HostSpace(NamedTuple):
+@record
+class HostSpace:
     """``length``: bytes of the file in whole sectors.  ``clusters``: that in clusters, rounded up.
 
     ``present``: bytes that really take space, at most ``length``.

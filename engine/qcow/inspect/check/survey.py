@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from ...image.image import Image
 from ...layout.constants import REFCOUNT_TABLE_OFFSET_MASK
 from ...layout.geometry import Geometry
 from ...layout.tables import I64, U64
+from ...record import record
 from . import structures
 from .blocks import read_table
 from .claims import Claims, Owner
@@ -26,7 +26,8 @@ from .tables import L2TableSet
 _FAR = 4
 
 
-class Survey(NamedTuple):
+@record
+class Survey:
     """What an image consists of, but for what its L2 tables refer to.
 
     ``regions``: the L1 tables that can be walked; ``wrong_l1`` others are counted as corruptions.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ...errors import StorageError
 from ...layout.geometry import Geometry
 from ...layout.tables import I64, U64
+from ...record import record
 from ...storage.base import Storage
 from ...storage.buffers import page_aligned
 
@@ -18,7 +19,8 @@ I32 = NDArray[np.int32]
 WINDOW_BYTES = 1 << 21
 
 
-class L2TableSet(NamedTuple):
+@record
+class L2TableSet:
     """Arrays of one length, ascending by ``offset``.
 
     ``offset``: int64, host bytes.  ``times``: int64, how many L1 entries of all states refer to the
@@ -33,7 +35,8 @@ class L2TableSet(NamedTuple):
         return L2TableSet(self.offset[which], self.times[which], self.active[which])
 
 
-class TableWindow(NamedTuple):
+@record
+class TableWindow:
     """L2 tables that are looked at together: ``offsets`` in bytes, all with the same counts."""
 
     number: int
