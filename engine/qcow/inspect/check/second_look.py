@@ -7,6 +7,7 @@ image without snapshots that is none.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,6 @@ from ...layout.constants import OFFSET_MASK, OFLAG_COMPRESSED, OFLAG_COPIED
 from ...layout.distinct import distinct
 from ...layout.tables import I64, OFFSETS, U64, compressed_fields
 from ...parallel import share_out, threads_for
-from ...record import record
 from . import kinds as K
 from .codes import (
     CAUSE,
@@ -57,8 +57,7 @@ _TOGETHER = 1 << 16
 _SPREAD = 16
 
 
-@record
-class Entries:
+class Entries(NamedTuple):
     """L2 entries of any tables, those of one table side by side and ascending.
 
     int64[n] ``table``: host offset of the table; ``number``: in the table; ``cluster``: the host

@@ -132,7 +132,8 @@ def test_segments_say_how_often_each_word_is_claimed(places: list[tuple[int, int
     found = segments(regions, len(data))
     seen: dict[int, tuple[int, int, int]] = {}
     for words in read_words(storage, found, DataMap(storage, space), _never):
-        for value, times, owner, number in zip(*(column.tolist() for column in words), strict=True):
+        columns = words.values, words.times, words.owner, words.number
+        for value, times, owner, number in zip(*(c.tolist() for c in columns), strict=True):
             assert value not in seen, "each word is read once"
             seen[value] = times, owner, number
     assert {value - 1 for value in seen} == set(claimed)
@@ -201,7 +202,8 @@ def test_windows_hold_tables_that_are_used_alike() -> None:
         for window in windows
         for offset in window.offsets.tolist()
     ]
-    expected = zip(*(column.tolist() for column in tables), strict=True)
+    columns = tables.offset, tables.times, tables.active
+    expected = zip(*(column.tolist() for column in columns), strict=True)
     assert sorted(listed) == sorted(expected)
     assert all(len(window.offsets) * 4096 <= WINDOW_BYTES for window in windows)
     # The header taken for a table is looked at on its own.
