@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,7 @@ from ...layout.constants import L2_RESERVED_MASK, OFLAG_COMPRESSED, OFLAG_COPIED
 from ...layout.geometry import Geometry
 from ...layout.tables import OFFSETS, U64, compressed_fields
 from .diagnosis import Case
+from .giving_up import given_up, options_for, unmapped, zeroed
 from .remedy import Option, Remedy
 from .scan import Entries, Found, guest_ranges, windows
 
@@ -30,7 +32,6 @@ _ZERO = np.uint64(OFLAG_ZERO)
 _RESERVED = np.uint64(L2_RESERVED_MASK)
 _LOW32 = np.uint64(0xFFFFFFFF)
 _SHIFT32 = np.uint64(32)
-_ALL_ZERO = np.uint64(0xFFFFFFFF << 32)
 
 #: Makes the new values (uint64[n], and bitmaps) of the entries.
 Cure = Callable[["Repair", Entries], tuple[U64, U64 | None]]
@@ -189,7 +190,7 @@ class _Search:
             "The tables that hold them, anew.",
             changes=guest_ranges(self._image, self._geometry, entries),
         )
-        return Way(option, lambda tx, found: (_zeros(found.values, _ZERO), found.bitmaps))
+        return Way(option, lambda tx, found: (np.full_like(found.values, _ZERO), found.bitmaps))
 
     def _zero_flag(self, entries: Entries) -> tuple[FindingKind, tuple[Way, ...]]:
         hidden = self._image.backing is not None and bool((entries.values & OFFSETS == 0).any())
@@ -301,7 +302,7 @@ class _Search:
             "",
             "The tables that hold them, anew.",
         )
-        return Way(option, lambda tx, found: (found.values, _nothing(found)))
+        return Way(option, lambda tx, found: (found.values, unmapped(found)[1]))
 
     def _give_up(self, entries: Entries) -> tuple[Way, ...]:
         return give_up(self._image, self._geometry, entries)
@@ -309,52 +310,10 @@ class _Search:
 
 def give_up(image: Image, geometry: Geometry, entries: Entries) -> tuple[Way, ...]:
     """The data is not to be had: say so by zeros, or let the backing file show."""
-    ranges = guest_ranges(image, geometry, entries)
-    zero = Option(
-        "zero",
-        "Let the guest read zeros there",
-        "Everything else.",
+    options = options_for(
+        image,
+        guest_ranges(image, geometry, entries),
         "The guest data of these clusters, which cannot be read now either.",
         "The tables that hold them, anew.",
-        certain=False,
-        changes=ranges,
     )
-    ways = [Way(zero, zeroed)]
-    if image.backing is not None:
-        drop = Option(
-            "backing",
-            "Let the guest read what the backing file has there",
-            "Everything else.",
-            "The guest data of these clusters, which cannot be read now either.",
-            "The tables that hold them, anew.",
-            certain=False,
-            changes=ranges,
-        )
-        ways.append(Way(drop, _unmapped))
-    return tuple(ways)
-
-
-def zeroed(tx: Repair, found: Entries) -> tuple[U64, U64 | None]:
-    """Entries that read as zeros, in whatever way the image can say that."""
-    if found.bitmaps is not None:
-        return found.values & np.uint64(0), np.full_like(found.bitmaps, _ALL_ZERO)
-    if tx.geometry.version >= 3:
-        return np.full_like(found.values, _ZERO), None
-    if tx.image.backing is None:
-        return found.values & np.uint64(0), None
-    # Version 2 over a backing file can say it only with a cluster of zeros.
-    zeros = bytes(tx.geometry.cluster_size)
-    places = [tx.place(zeros) for _ in range(len(found.values))]
-    return np.array(places, dtype=np.uint64), None
-
-
-def _zeros(values: U64, flag: np.uint64) -> U64:
-    return np.full_like(values, flag)
-
-
-def _unmapped(_: Repair, found: Entries) -> tuple[U64, U64 | None]:
-    return np.zeros_like(found.values), _nothing(found)
-
-
-def _nothing(found: Entries) -> U64 | None:
-    return None if found.bitmaps is None else np.zeros_like(found.bitmaps)
+    return tuple(Way(option, partial(given_up, key=option.key)) for option in options)

@@ -16,6 +16,7 @@ from ...layout.geometry import Geometry
 from ...layout.tables import I64, OFFSETS, decode_u64, encode_u64
 from ...text import plural
 from .diagnosis import Case
+from .giving_up import ZERO, shown_by_nothing, zero_option
 from .reattach import attach, has_signs, l1_of, place_key, place_name
 from .remedy import Option, Remedy
 from .scan import L1Table, disk_size, l1_tables
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _RESERVED = np.uint64(L1_RESERVED_MASK)
 #: Entries that get a remedy each; those behind them are treated together.
 _SINGLE = 64
+_LOST = "The guest data of the range, which cannot be read now either."
 _HANDLED = frozenset({K.L1_RESERVED, K.L1_STRAY, K.L2_TABLE_UNALIGNED, K.L2_TABLE_OUTSIDE})
 
 
@@ -83,7 +85,7 @@ class BadEntry(Remedy):
         self.default = certain[0] if len(certain) == 1 else None
 
     def apply(self, tx: Repair, option: Option) -> None:
-        if option.key == "zero":
+        if option.key == ZERO:
             attach(tx, self._fit, tx.place(_zeros(tx)), self._raw)
         else:
             attach(tx, self._fit, self._tables.get(option.key, 0), self._raw)
@@ -210,15 +212,7 @@ class _Search:
         give_up = [_drop(changes, backed=backed)]
         if backed and self._geometry.version >= 3:
             give_up.append(
-                Option(
-                    "zero",
-                    "Let the guest read zeros there",
-                    "Everything else.",
-                    "The guest data of the range, which cannot be read now either.",
-                    "An L2 table of zeros, and the L1 table anew.",
-                    certain=False,
-                    changes=changes,
-                )
+                zero_option(changes, _LOST, "An L2 table of zeros, and the L1 table anew.")
             )
         return BadEntry(finding, fit, raw, tables, give_up)
 
@@ -322,10 +316,9 @@ class _Search:
 def _drop(changes: tuple[GuestRange, ...], *, backed: bool) -> Option:
     return Option(
         "drop",
-        "Drop the mapping: the guest reads "
-        + ("what the backing file has there" if backed else "zeros there"),
+        f"Drop the mapping: the guest reads {shown_by_nothing(backed=backed)}",
         "Everything else.",
-        "The guest data of the range, which cannot be read now either.",
+        _LOST,
         "The L1 table, anew.",
         certain=False,
         changes=changes,

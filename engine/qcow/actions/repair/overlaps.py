@@ -13,12 +13,13 @@ from ...inspect.check import kinds as K
 from ...inspect.triage import LeakClass
 from ...inspect.triage.leaks import find_leaks
 from ...jobs import CancelToken
-from ...layout.constants import OFLAG_COMPRESSED, OFLAG_ZERO
+from ...layout.constants import OFLAG_COMPRESSED
 from ...layout.distinct import distinct_counts
 from ...layout.geometry import Geometry
 from ...layout.tables import I64, OFFSETS, U64
 from ...text import safe
 from .diagnosis import Case
+from .giving_up import given_up, options_for
 from .remedy import Option, Remedy
 from .scan import Entries, Found, guest_ranges, l1_tables, windows
 from .structures import Structure, structures_of
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from ...edit.repairing import Repair
 
 _COMPRESSED = np.uint64(OFLAG_COMPRESSED)
-_ALL_ZERO = np.uint64(0xFFFFFFFF << 32)
 #: Entries that get a remedy each; those behind them are treated together.
 _SINGLE = 32
 #: Leaked clusters offered as the displaced original.
@@ -75,7 +75,7 @@ class Overlap(Remedy):
         elif option.key == "apart":
             values = _at(values, tx.place(tx.image.storage.read(offset, self._size)))
         else:
-            values, bitmaps = _emptied(tx, entry, zero=option.key == "zero")
+            values, bitmaps = given_up(tx, entry, option.key)
         tx.change_entries(EntryChange(entry.tables, entry.numbers, values, bitmaps))
 
 
@@ -85,14 +85,14 @@ class Overlaps(Remedy):
     id = "overlap-others"
     order = 31
 
-    def __init__(self, finding: Finding, entries: Entries, options: list[Option]) -> None:
+    def __init__(self, finding: Finding, entries: Entries, options: tuple[Option, ...]) -> None:
         self.finding = finding
-        self.options = tuple(options)
+        self.options = options
         self._entries = entries
 
     def apply(self, tx: Repair, option: Option) -> None:
         found = self._entries
-        values, bitmaps = _emptied(tx, found, zero=option.key == "zero")
+        values, bitmaps = given_up(tx, found, option.key)
         tx.change_entries(EntryChange(found.tables, found.numbers, values, bitmaps))
 
 
@@ -323,32 +323,13 @@ class _Search:
             evidence=candidate.evidence,
         )
 
-    def _give_up(self, entries: Entries) -> list[Option]:
-        ranges = guest_ranges(self._image, self._geometry, entries)
-        made = [
-            Option(
-                "zero",
-                "Let the guest read zeros there",
-                "Everything else.",
-                "The guest data of the range, if it can be found.",
-                "The table that holds the entry, anew.",
-                certain=False,
-                changes=ranges,
-            )
-        ]
-        if self._image.backing is not None:
-            made.append(
-                Option(
-                    "backing",
-                    "Let the guest read what the backing file has there",
-                    "Everything else.",
-                    "The guest data of the range, if it can be found.",
-                    "The table that holds the entry, anew.",
-                    certain=False,
-                    changes=ranges,
-                )
-            )
-        return made
+    def _give_up(self, entries: Entries) -> tuple[Option, ...]:
+        return options_for(
+            self._image,
+            guest_ranges(self._image, self._geometry, entries),
+            "The guest data of the range, if it can be found.",
+            "The table that holds the entry, anew.",
+        )
 
 
 def _named(where: GuestRange) -> str:
@@ -367,21 +348,3 @@ def _at(values: U64, offset: int) -> U64:
 def _certain(candidates: list[_Candidate]) -> str | None:
     sure = [candidate for candidate in candidates if candidate.certain]
     return f"cluster-{sure[0].cluster}" if len(sure) == 1 else None
-
-
-def _emptied(tx: Repair, entries: Entries, *, zero: bool) -> tuple[U64, U64 | None]:
-    """Entries that map nothing, or zeros in whatever way the image can say that."""
-    nothing = np.zeros_like(entries.values)
-    bitmaps = None if entries.bitmaps is None else np.zeros_like(entries.bitmaps)
-    if not zero:
-        return nothing, bitmaps
-    if bitmaps is not None:
-        return nothing, np.full_like(bitmaps, _ALL_ZERO)
-    if tx.geometry.version >= 3:
-        return np.full_like(nothing, np.uint64(OFLAG_ZERO)), None
-    if tx.image.backing is None:
-        return nothing, None
-    # Version 2 over a backing file can say it only with clusters of zeros.
-    zeros = bytes(tx.geometry.cluster_size)
-    places = [tx.place(zeros) for _ in range(len(nothing))]
-    return np.array(places, dtype=np.uint64), None

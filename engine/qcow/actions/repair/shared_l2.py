@@ -20,6 +20,7 @@ from ...layout.tables import I64, OFFSETS, decode_u64, encode_u64
 from ...storage.buffers import page_aligned
 from ...text import plural
 from .diagnosis import Case
+from .giving_up import shown_by_nothing
 from .reattach import has_signs, l1_of
 from .remedy import Option, Remedy
 from .scan import L1Table, disk_size, l1_name, l1_tables, state_key
@@ -187,8 +188,7 @@ def _drop(case: Case, index: int, where: GuestRange, owner: str) -> Option:
     backed = case.image.backing is not None
     return Option(
         f"drop-{index}",
-        f"Empty entry {index} of {owner}: the guest reads "
-        + ("what the backing file has there" if backed else "zeros there"),
+        f"Empty entry {index} of {owner}: the guest reads {shown_by_nothing(backed=backed)}",
         "What the other ranges read.",
         "What the range reads now, if it was meant.",
         "The L1 table, anew.",

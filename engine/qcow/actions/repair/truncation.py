@@ -29,6 +29,7 @@ from ...text import safe
 from ...text import size as size_of
 from .diagnosis import Case
 from .fill_sources import SNAPSHOT, Source, open_source
+from .giving_up import BACKING, ZERO, backing_option, unmapped
 from .remedy import LEAVE, Option, Remedy
 from .scan import Found, guest_ranges, l1_tables, windows
 
@@ -90,7 +91,7 @@ class Fill(Remedy):
             () if self._entries is None else guest_ranges(case.image, geometry, self._entries)
         )
         # What else is chosen for what no source has.
-        self._rest = {case.answers.get(id_) for id_ in self.instead_of} & {"zero", "backing"}
+        self._rest = {case.answers.get(id_) for id_ in self.instead_of} & {ZERO, BACKING}
         self.options = (
             self._option("FILE", "a backup FILE of this disk, raw or qcow2", ()),
             *(self._earlier(snapshot.name) for snapshot in case.image.snapshots[:_SHOWN]),
@@ -122,9 +123,7 @@ class Fill(Remedy):
         values = entries.values.copy()
         bitmaps = entries.bitmaps
         if option.key == _BASE:
-            nothing = None if bitmaps is None else np.zeros_like(bitmaps)
-            empty = np.zeros_like(values)
-            tx.change_entries(EntryChange(entries.tables, entries.numbers, empty, nothing))
+            tx.change_entries(EntryChange(entries.tables, entries.numbers, *unmapped(entries)))
             return
         with open_source(option.key, self._image) as source:
             filled = self._fill(tx, source, values)
@@ -173,14 +172,12 @@ class Fill(Remedy):
         return replace(option, loses="What the guest wrote there since that snapshot.")
 
     def _base(self) -> Option:
-        return Option(
+        return backing_option(
+            self._ranges,
+            "The guest data of these clusters, as far as it differed from the backing file.",
+            "The tables that map it.",
             key=_BASE,
-            title="Let the guest read what the backing file has there",
             keeps="Everything that is still there.",
-            loses="The guest data of these clusters, as far as it differed from the backing file.",
-            writes="The tables that map it.",
-            certain=False,
-            changes=self._ranges,
         )
 
     def _option(self, key: str, shown: str, evidence: tuple[str, ...]) -> Option:
