@@ -1,18 +1,10 @@
-"""Snapshot table damage: a wrong length or offset put right, or single entries dropped.
-
-The table is read again with other ideas of where an entry ends, until the rest of it makes sense.
-What makes sense: an L1 table at the start of a cluster inside the file, an ID and a name that are
-text, a date that is possible.
-"""
+"""Snapshot table damage: a wrong length or offset put right, or single entries dropped."""
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from ...edit.mending import Mending
 from ...edit.patch import Patch
@@ -21,29 +13,17 @@ from ...image.image import Image
 from ...inspect.check import check
 from ...inspect.lost import l1_candidates
 from ...layout import problems as P
-from ...layout.constants import MAX_L1_BYTES, MAX_SNAPSHOT_EXTRA, MAX_SNAPSHOTS
+from ...layout.constants import MAX_L1_BYTES, MAX_SNAPSHOTS
 from ...layout.header_rules import l1_fault
-from ...layout.snapshots import (
-    NeedMoreBytes,
-    Snapshot,
-    SnapshotEntryError,
-    encode_snapshot_table,
-    parse_snapshot,
-)
+from ...layout.snapshots import Snapshot, encode_snapshot_table
 from ...text import plural, safe
 from .header import with_field
 from .mends import HeaderMend, Mend, Sight
 from .remedy import Option
+from .snapshot_salvage import is_sensible, salvaged, tables_anywhere
 
 if TYPE_CHECKING:
     from ...edit.repairing import Repair
-
-_FIXED = 40
-_EXTRA_AT = 36
-#: Bytes of a table that are looked at; real ones have some hundred.
-_TABLE = 1 << 20
-#: Most clusters of the file that are searched for a table.
-_SEARCHED = 1 << 16
 
 
 def find_snapshots(sight: Sight) -> list[Mend]:
@@ -68,13 +48,13 @@ def find_snapshots(sight: Sight) -> list[Mend]:
 def _shifted(sight: Sight) -> Mend | None:
     """A table that can be read, with a wrong length: fields of one entry are taken from others."""
     image, header = sight.image, sight.image.header
-    if not image.snapshots or all(_sensible(image, each) for each in image.snapshots):
+    if not image.snapshots or all(is_sensible(image, each) for each in image.snapshots):
         return None
     offset, count = header.snapshots_offset, header.nb_snapshots
-    found = _salvage(image, image.storage.read(offset, _TABLE), offset, count)
-    if len(found) < count or not all(_sensible(image, each) for each in found):
+    found = salvaged(image, offset, count)
+    if len(found) < count or not all(is_sensible(image, each) for each in found):
         return None
-    wrong = next(each for each in image.snapshots if not _sensible(image, each))
+    wrong = next(each for each in image.snapshots if not is_sensible(image, each))
     finding = Finding(
         P.SNAPSHOT_ENTRY,
         f"A length in entry {wrong.index} of the snapshot table is wrong: its ID and name cannot "
@@ -90,8 +70,7 @@ def _table(sight: Sight, problem: Finding) -> list[Mend]:
     placed = 0 < offset < image.storage.size() and not offset % header.cluster_size
     if not placed or count > MAX_SNAPSHOTS:
         return [_elsewhere(sight, problem, count)]
-    data = image.storage.read(offset, _TABLE)
-    found = _salvage(image, data, offset, count)
+    found = salvaged(image, offset, count)
     ways: list[tuple[Option, tuple[Snapshot, ...]]] = []
     if len(found) == count:
         ways.append((_fix_option(found, count), found))
@@ -160,99 +139,10 @@ class TableMend(Mend):
         tx.new_snapshot_table = True
 
 
-def _salvage(image: Image, data: bytes, offset: int, count: int) -> tuple[Snapshot, ...]:
-    """The entries of a damaged table, at most ``count``: those that make sense, in order."""
-    found: list[Snapshot] = []
-    at = 0
-    while len(found) < count and at + _FIXED <= len(data):
-        entry, end = _plain(image, data, at, len(found), offset)
-        if entry is None:
-            entry, end = _mended(image, data, at, len(found), offset, count)
-        if entry is None:
-            later = _next(image, data, at + 8, len(found), offset)
-            if later is None:
-                break
-            at = later
-            continue
-        found.append(entry)
-        at = end
-    return tuple(found)
-
-
-def _plain(
-    image: Image, data: bytes, at: int, index: int, offset: int
-) -> tuple[Snapshot | None, int]:
-    try:
-        entry, end = parse_snapshot(data, at, index, offset)
-    except (NeedMoreBytes, SnapshotEntryError):
-        return None, at
-    return (entry, end) if _sensible(image, entry) else (None, at)
-
-
-def _mended(
-    image: Image, data: bytes, at: int, index: int, offset: int, count: int
-) -> tuple[Snapshot | None, int]:
-    """The entry at ``at`` with another length of its extra data, ID or name."""
-    for changed in _lengths(data, at):
-        entry, end = _plain(image, changed, at, index, offset)
-        if entry is None:
-            continue
-        last = index + 1 == count
-        if last or _plain(image, data, end, index + 1, offset)[0] is not None:
-            return entry, end
-    return None, at
-
-
-def _lengths(data: bytes, at: int) -> Iterator[bytes]:
-    """``data`` with the lengths of the entry at ``at`` put otherwise, the likeliest first."""
-    id_length, name_length = struct.unpack_from(">HH", data, at + 12)
-    extra = int.from_bytes(data[at + _EXTRA_AT : at + _FIXED], "big")
-    extras = [16, 24, 0, 8, *range(32, MAX_SNAPSHOT_EXTRA + 1, 8)]
-    tries: list[tuple[int, int, int]] = [(each, id_length, name_length) for each in extras]
-    if extra in (0, 16, 24):
-        text = data[at + _FIXED + extra : at + _FIXED + extra + 4096]
-        digits = len(text) - len(text.lstrip(b"0123456789"))
-        tries += [(extra, n, name_length) for n in range(1, min(digits, 10) + 1)]
-        rest = text[id_length:].split(b"\0", 1)[0]
-        tries += [(extra, id_length, n) for n in range(len(rest), 0, -1)]
-    for more, id_, name in tries:
-        if (more, id_, name) != (extra, id_length, name_length):
-            made = bytearray(data)
-            struct.pack_into(">HH", made, at + 12, id_, name)
-            struct.pack_into(">I", made, at + _EXTRA_AT, more)
-            yield bytes(made)
-
-
-def _next(image: Image, data: bytes, start: int, index: int, offset: int) -> int | None:
-    """Where the next entry that makes sense starts, within some kilobytes."""
-    for at in range(start, min(len(data) - _FIXED, start + 8192), 8):
-        if _plain(image, data, at, index, offset)[0] is not None:
-            return at
-    return None
-
-
-def _sensible(image: Image, entry: Snapshot) -> bool:
-    geometry = image.usable_geometry_for_tables()
-    fault = l1_fault(entry.l1_table_offset, entry.l1_size, geometry, image.storage.size())
-    if fault is not None or not entry.l1_size or not entry.id.isdigit():
-        return False
-    if not entry.name or not _is_text(entry.name) or entry.date_nsec >= 10**9:
-        return False
-    span = entry.l1_size * geometry.l2_span
-    return entry.disk_size is None or entry.disk_size <= span
-
-
-def _is_text(name: bytes) -> bool:
-    try:
-        return name.decode("utf-8").isprintable()
-    except UnicodeDecodeError:
-        return False
-
-
 def _elsewhere(sight: Sight, problem: Finding, count: int) -> Mend:
     """The header's reference cannot be used: look for a table in the clusters of the file."""
     ways: dict[Option, bytes] = {}
-    for offset, found in _candidates(sight):
+    for offset, found in tables_anywhere(sight.image, sight.cancel):
         names = ", ".join(f'"{safe(s.name, 40)}"' for s in found[:8])
         header = with_field(sight.header, "snapshots_offset", offset)
         option = Option(
@@ -269,44 +159,6 @@ def _elsewhere(sight: Sight, problem: Finding, count: int) -> Mend:
     cleared = with_field(with_field(sight.header, "nb_snapshots", 0), "snapshots_offset", 0)
     ways[_drop_all(min(count, MAX_SNAPSHOTS))] = cleared
     return HeaderMend("snapshot-table", problem, ways, right[0] if len(right) == 1 else None)
-
-
-def _candidates(sight: Sight) -> Iterator[tuple[int, tuple[Snapshot, ...]]]:
-    """(host offset, entries) of what could be a snapshot table, as many as are likely."""
-    image = sight.image
-    size = image.header.cluster_size
-    clusters = min(-(-image.storage.size() // size), _SEARCHED)
-    piece = min(size, 4096)
-    buffer = bytearray(256 * piece)
-    shown = 0
-    for first in range(1, clusters, 256):
-        if sight.cancel is not None:
-            sight.cancel.check()
-        offsets = [each * size for each in range(first, min(first + 256, clusters))]
-        image.storage.read_pieces(offsets, piece, memoryview(buffer)[: len(offsets) * piece])
-        heads = np.frombuffer(buffer, dtype=np.uint8, count=len(offsets) * piece)
-        heads = heads.reshape(len(offsets), piece)
-        l1 = heads[:, :8].copy().view(">u8")[:, 0].astype(np.uint64)
-        plausible = (l1 != 0) & (l1 % np.uint64(size) == 0) & (l1 < np.uint64(image.storage.size()))
-        for row in np.flatnonzero(plausible).tolist():
-            data = image.storage.read(offsets[row], 64 << 10)
-            found = _run(image, data, offsets[row])
-            if found:
-                yield offsets[row], found
-                shown += 1
-            if shown == 8:
-                return
-
-
-def _run(image: Image, data: bytes, offset: int) -> tuple[Snapshot, ...]:
-    found: list[Snapshot] = []
-    at = 0
-    while True:
-        entry, end = _plain(image, data, at, len(found), offset)
-        if entry is None:
-            return tuple(found)
-        found.append(entry)
-        at = end
 
 
 # ---- single entries
