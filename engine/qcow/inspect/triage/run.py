@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...disk import Disk
-from ...findings import Range
 from ...image.image import Image
 from ...image.refcounts import refcount_table
 from ...jobs import CancelToken, ProgressCallback, Throttle
@@ -18,15 +17,17 @@ from . import sampling
 from .candidates import Candidates, Gather, Kinds, conflicts, judge
 from .classes import LeakClass
 from .fitting import Fitting
+from .groups import Grouping
 from .holes import Holes, find_holes
 from .kinship import shared_tables
 from .leaks import ClusterSet, Leaks, find_leaks
 from .packed import find_packed
-from .report import CERTAIN, LIKELY, POSSIBLE, Fit, LeakGroup, Orphan, Triage
+from .report import Orphan, Triage
 from .shapes import Shapes
 from .slots import tables_in_use
 
-_RANGES = 1000
+#: Clusters that are looked at as old snapshot tables, at most.
+_MOST_TABLES = 1000
 #: Old refcount blocks are compared with this many blocks in use.
 _MOST_BLOCKS = 4096
 #: A leaked block is an old copy when so many in ten of its counts are those of one in use.
@@ -87,13 +88,13 @@ class _Triage:
             orphans = fitting.place(orphans)
         self._snapshot_tables(clusters, flags, classes, sure)
         self._rest(leaks, fitting, even, classes, sure)
-        groups = self._groups(clusters, classes, sure, orphans)
+        grouping = Grouping(self._geometry.cluster_size, orphans, self._evidence)
         return Triage(
             self._geometry.cluster_size,
             clusters,
             classes,
             sure,
-            groups,
+            grouping.groups(clusters, classes, sure),
             (*orphans, *shared),
             lost_l1,
         )
@@ -250,7 +251,7 @@ class _Triage:
         """Old snapshot tables, when every snapshot they list is still there."""
         known = {(s.l1_table_offset, s.id) for s in self._image.snapshots}
         chosen = np.flatnonzero((flags & sampling.SNAPSHOTS != 0) & (classes == LeakClass.UNKNOWN))
-        for index in chosen[:_RANGES].tolist():
+        for index in chosen[:_MOST_TABLES].tolist():
             offset = int(clusters[index]) * self._geometry.cluster_size
             data = self._image.storage.read(offset, self._geometry.cluster_size)
             listed = _listed(data, offset)
@@ -319,90 +320,10 @@ class _Triage:
         if text not in notes:
             notes.append(text)
 
-    def _groups(
-        self,
-        clusters: I64,
-        classes: NDArray[np.uint8],
-        sure: NDArray[np.bool_],
-        orphans: list[Orphan],
-    ) -> tuple[LeakGroup, ...]:
-        groups = []
-        for kind in sorted(LeakClass, key=_GRAVEST.index):
-            for certain in (True, False):
-                chosen = (classes == kind) & (sure == certain)
-                if chosen.any():
-                    groups.append(self._group(kind, clusters[chosen], certain, orphans))
-        return tuple(groups)
-
-    def _group(
-        self, kind: LeakClass, clusters: I64, certain: bool, orphans: list[Orphan]
-    ) -> LeakGroup:
-        fits: list[Fit] = []
-        evidence = list(self._evidence.get(kind, ()))
-        confidence = CERTAIN if certain else POSSIBLE
-        if kind is LeakClass.EMPTY:
-            evidence = ["They hold nothing but zeros."]
-        elif kind is LeakClass.ORPHAN_L2:
-            fits = [orphan.fits[0] for orphan in orphans if orphan.fits][:_RANGES]
-            named = sum(orphan.claimed for orphan in orphans)
-            evidence = [
-                f"Can be read as L2 tables: {plural(len(clusters), 'cluster')}, which name "
-                f"{plural(named, 'other leaked cluster')}."
-            ]
-            for fit in fits[:1]:
-                evidence += fit.evidence
-        elif kind is LeakClass.GUEST_DATA:
-            evidence = ["The lost L2 tables name them."]
-            confidence = LIKELY
-        elif kind in (LeakClass.HOLE_DATA, LeakClass.COMPRESSED, LeakClass.SNAPSHOT_REMNANT):
-            confidence = LIKELY
-        size = self._geometry.cluster_size
-        ranges, truncated = _ranges(clusters, size)
-        return LeakGroup(
-            kind,
-            len(clusters),
-            len(clusters) * size,
-            confidence,
-            tuple(evidence),
-            tuple(fits),
-            ranges,
-            truncated,
-        )
-
-
-#: The order in which groups are told.
-_GRAVEST = (
-    LeakClass.ORPHAN_L2,
-    LeakClass.GUEST_DATA,
-    LeakClass.SNAPSHOT_REMNANT,
-    LeakClass.HOLE_DATA,
-    LeakClass.COMPRESSED,
-    LeakClass.UNKNOWN,
-    LeakClass.OLD_L1,
-    LeakClass.OLD_L2,
-    LeakClass.OLD_SNAPSHOT_TABLE,
-    LeakClass.OLD_REFCOUNT_TABLE,
-    LeakClass.OLD_REFCOUNT_BLOCK,
-    LeakClass.GARBAGE,
-    LeakClass.EMPTY,
-)
-
 
 def _claimed(found: Candidates, which: NDArray[np.bool_]) -> I64:
     """Indices of the leaked clusters that some candidates name."""
     return found.targets if which.all() else found.targets[which[found.rows]]
-
-
-def _ranges(clusters: I64, size: int) -> tuple[tuple[Range, ...], bool]:
-    heads = np.concatenate(([0], np.flatnonzero(np.diff(clusters) != 1) + 1))
-    ends = np.append(heads[1:], len(clusters))
-    ranges = tuple(
-        Range(first * size, count * size)
-        for first, count in zip(
-            clusters[heads[:_RANGES]].tolist(), (ends - heads)[:_RANGES].tolist(), strict=True
-        )
-    )
-    return ranges, len(heads) > _RANGES
 
 
 def _listed(data: bytes, offset: int) -> set[tuple[int, bytes]]:
