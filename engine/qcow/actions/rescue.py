@@ -19,11 +19,8 @@ from numpy.typing import NDArray
 
 from ..chain import Chain, open_chain
 from ..disk import ExtentBatch, ExtentKind
-from ..edit.locking import lock_for_writing
 from ..errors import (
     Cancelled,
-    EditRefused,
-    FormatError,
     GuestDataError,
     ReferenceMissing,
     ReferenceRefused,
@@ -34,15 +31,13 @@ from ..inspect.states import resolve_state
 from ..jobs import CancelToken, ProgressCallback, Throttle
 from ..opening import AnyImage
 from ..storage.base import Storage
-from ..storage.creating import NewFile
 from ..storage.gate import Gate
-from ..storage.identity import identity_of
 from ..storage.locks import LockMode
 from ..storage.salvaging import SalvagingStorage
-from ..storage.small_files import read_small_file, write_small_file
 from ..storage.writable import WritableFile
-from ..text import safe, size_and_bytes
-from .rescue_map import LOST, MAX_BYTES, READ, UNTRIED, RescueMap
+from ..text import safe
+from .rescue_map import LOST, READ, UNTRIED, RescueMap
+from .rescue_target import map_path, require_apart, save_map, target
 
 #: Guest bytes read at a time.
 _PIECE: Final = 4 << 20
@@ -53,7 +48,6 @@ _SECTOR: Final = 512
 _BLOCK: Final = 4096
 #: Seconds between two writings of the map.
 _SAVE_EVERY: Final = 5.0
-_MAP_MODE: Final = 0o644
 #: Classes of runs.
 _ZERO, _DATA, _GONE = 0, 1, 2
 
@@ -121,73 +115,11 @@ def rescue(
         disk = resolve_state(image, chain, state)
         if isinstance(image, Image):
             image.usable_geometry()
-        _require_apart(out, chain)
+        require_apart(out, chain)
         label = f"Source: {safe(image.name, 4096)} ({safe(state, 300)})"
-        done, file = _target(out, disk.virtual_size, label, force, allow_network, held)
+        done, file = target(out, disk.virtual_size, label, force, allow_network, held)
         job = _Rescue(disk, file, done, out, label, progress, cancel)
         return job.run()
-
-
-def map_path(out: str) -> str:
-    """The file beside ``out`` that says what of it was read."""
-    return f"{out}.map"
-
-
-def _require_apart(out: str, chain: Chain) -> None:
-    for name in (out, map_path(out)):
-        there = identity_of(name)
-        for layer in chain.layers:
-            if there is None or layer.image is None:
-                continue
-            files = (layer.image.storage, layer.data_file)
-            if any(file is not None and file.identity() == there for file in files):
-                raise EditRefused(f"'{safe(name)}' is a file that is read from: name another one.")
-
-
-def _target(
-    out: str, size: int, label: str, force: bool, allow_network: bool, held: ExitStack
-) -> tuple[RescueMap, WritableFile]:
-    """The file to write to, as long as the disk, and what of it was read before."""
-    there = identity_of(out) is not None
-    before = read_small_file(map_path(out), MAX_BYTES)
-    if there:
-        access = held.enter_context(lock_for_writing(out, allow_network=allow_network))
-        if access.file.is_device:
-            raise EditRefused(f"'{safe(out)}' is a device: a rescue goes to a file.")
-        if not force:
-            return _resumed(out, before, size, label, access.file), access.file
-    elif before is not None and not force:
-        raise EditRefused(
-            f"'{safe(map_path(out))}' is there, and '{safe(out)}', which it is about, is not: "
-            "--force starts anew."
-        )
-    new = held.enter_context(NewFile(out))
-    new.file.truncate(size)
-    found = RescueMap(size)
-    # First, so that no map ever claims more than the file has.
-    write_small_file(map_path(out), found.encode(label), _MAP_MODE)
-    new.publish(replace=there)
-    return found, new.file
-
-
-def _resumed(
-    out: str, before: bytes | None, size: int, label: str, file: WritableFile
-) -> RescueMap:
-    advice = "name another file, or --force to start anew."
-    if before is None:
-        raise EditRefused(f"'{safe(out)}' exists and has no map of a rescue beside it: {advice}")
-    try:
-        found = RescueMap.decode(before)
-    except FormatError as error:
-        raise EditRefused(f"'{safe(map_path(out))}' cannot be gone by, {error}: {advice}") from None
-    if f"# {label}".encode("ascii", "replace") not in before.splitlines():
-        raise EditRefused(f"'{safe(map_path(out))}' is about a rescue of another image: {advice}")
-    if found.size != size or file.size() != size:
-        raise EditRefused(
-            f"'{safe(out)}' and its map are not as long as the disk of {size_and_bytes(size)}: "
-            f"{advice}"
-        )
-    return found
 
 
 class _Rescue:
@@ -382,7 +314,7 @@ class _Rescue:
     def _save(self) -> None:
         """Make durable what was read, then the map that says so."""
         self._file.flush()
-        write_small_file(map_path(self._out), self._map.encode(self._label), _MAP_MODE)
+        save_map(self._out, self._map, self._label)
         self._saved = time.monotonic()
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from qcow.actions.rescue import Rescued, map_path, rescue
+from qcow.actions.rescue import Rescued, rescue
 from qcow.actions.rescue_map import LOST, READ, UNTRIED, RescueMap
+from qcow.actions.rescue_target import map_path
 from qcow.errors import Cancelled, EditRefused, FormatError, StorageError
 from qcow.image.image import Image
 from qcow.jobs import CancelToken
