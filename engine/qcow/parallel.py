@@ -1,11 +1,12 @@
-"""Two threads over one list of jobs: numpy, zlib and reading let go of the interpreter."""
+"""Work in two threads: numpy, zlib, reading and writing let go of the interpreter."""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Self, TypeVar
 
 Job = TypeVar("Job")
 
@@ -63,3 +64,55 @@ def share_out(
             helper.join()
     if failures:
         raise failures[0]
+
+
+class Behind:
+    """One job at a time in a thread of its own, behind the one who goes on.
+
+    As a context it waits for the last job; after an error it stops that one first.
+    """
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+        self._failure: BaseException | None = None
+        self._stop = threading.Event()
+
+    def start(self, jobs: Iterable[Callable[[], None]]) -> None:
+        """Run ``jobs`` one after the other, once those before are done.  Raises as :meth:`wait`."""
+        self.wait()
+
+        def run() -> None:
+            try:
+                for job in jobs:
+                    if self._stop.is_set():
+                        return
+                    job()
+            except BaseException as error:  # handed to the thread that waits
+                self._failure = error
+
+        self._thread = threading.Thread(target=run, daemon=True)
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Wait for the jobs, and raise what one of them raised."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.wait()
+        elif self._thread is not None:
+            self._stop.set()
+            self._thread.join()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -16,7 +17,6 @@ from ..inspect.diff import read_padded
 from ..inspect.identity import Identities
 from ..layout.constants import SECTOR
 from ..layout.tables import U64
-from ..parallel import share_out, threads_for
 from ..storage.buffers import page_aligned
 from .stored import Place, place_of
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 #: Bytes read at a time from each of the two: few enough to stay in the processor's cache.
 _PIECE = 1 << 20
-#: Bytes that a thread takes upon itself at a time.
+#: Bytes that are compared between two looks whether to go on.
 _JOB = 32 << 20
 
 
@@ -37,30 +37,24 @@ class _Job(NamedTuple):
     places: tuple[Place, Place] | None
 
 
-def require_same(editor: Editor, depth: int, start: int, stop: int) -> None:
-    """Raise VerificationError unless the layer at ``depth`` shows guest bytes [start, stop) of it.
+def same_data(editor: Editor, depth: int, start: int, stop: int) -> list[Callable[[], None]]:
+    """Jobs that compare guest bytes [start, stop) of the layer at ``depth`` with the image's.
 
-    Both are read anew, but for what one and the same table maps.
+    Both are read anew, but for what one and the same table maps.  Each job raises VerificationError
+    where they differ, as this does for what a thread cannot read by itself.  They are to be done
+    before the chain is opened anew; writing to free clusters of the base does not disturb them.
     """
     editor.refresh()
     top = editor.chain()
     base = top.at_layer(depth)
-    jobs = list(_jobs(top, base, start, stop))
-    direct = [job for job in jobs if job.places is not None]
-
-    def between(number: int) -> None:
-        editor.step("comparing the base", min(number, len(direct)), len(direct), "pieces")
-
-    def work(take: Callable[[], _Job | None]) -> None:
-        pair = [page_aligned(_PIECE).view(np.uint64) for _ in range(2)]
-        while (job := take()) is not None:
-            _compare(job, pair)
-
-    share_out(direct, work, threads_for(len(direct)), between)
     pair = [page_aligned(_PIECE).view(np.uint64) for _ in range(2)]
-    for job in jobs:
+    direct: list[Callable[[], None]] = []
+    for job in _jobs(top, base, start, stop):
         if job.places is None:
             _read_and_compare(editor, top, base, job, pair)
+        else:
+            direct.append(partial(_compare, job, pair))
+    return direct
 
 
 def _compare(job: _Job, pair: list[U64]) -> None:

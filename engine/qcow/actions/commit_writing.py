@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 from ..chain import Chain
@@ -14,12 +15,13 @@ from ..edit.plan import Outcome, Plan
 from ..edit.resizing import grow
 from ..edit.verify import View
 from ..errors import EditRefused
+from ..parallel import Behind
 from ..storage.base import WritableStorage
 from ..storage.local import LocalFile
 from ..storage.overlay import OverlayStorage
 from ..text import safe
 from .batch import batch
-from .commit_compare import require_same
+from .commit_compare import same_data
 from .commit_runs import Run, read_run, runs_above
 from .stored import place_of
 
@@ -44,32 +46,33 @@ class Written(NamedTuple):
 def write_to_qcow2(editor: Editor, base: Editor, depth: int, *, compare: bool) -> Written:
     """In batches, each a complete base with one switch; ``base`` grows first when it is too small.
 
-    With ``compare`` each batch is read from the durable base and compared with the image; later
-    batches provably leave it alone.  Raises as its transactions do, VerificationError; the batches
-    before are done then.
+    With ``compare`` each batch is read from the durable base and compared with the image, while
+    the next one is written: later batches provably leave it alone.  Raises as its transactions do,
+    VerificationError; the batches before are done then.
     """
     data = zeros = data_file = 0
     overwrote = False
     at: int | None = 0
     try:
         _grow(editor, base)
-        while at is not None:
-            tx = base.begin()
-            writer = GuestWriter(base, tx)
-            start = at
-            at, more, less = _write_batch(editor, writer, depth, at)
-            data, zeros = data + more, zeros + less
-            mark_dirty(tx, writer.changed())
-            writer.flush()
-            base.commit(tx, [View(None, None, writer.changed()), *tx.kept_snapshots()])
-            writer.release()
-            data_file += writer.data_written
-            overwrote |= writer.overwrote or writer.releases
-            editor.refresh()
-            if compare:
-                end = editor.image.virtual_size
-                require_same(editor, depth, start, end if at is None else at)
-            tx.guard.let_go()
+        with Behind() as behind:
+            while at is not None:
+                tx = base.begin()
+                writer = GuestWriter(base, tx)
+                start = at
+                at, more, less = _write_batch(editor, writer, depth, at)
+                data, zeros = data + more, zeros + less
+                mark_dirty(tx, writer.changed())
+                writer.flush()
+                base.commit(tx, [View(None, None, writer.changed()), *tx.kept_snapshots()])
+                writer.release()
+                data_file += writer.data_written
+                overwrote |= writer.overwrote or writer.releases
+                behind.wait()
+                editor.refresh()
+                end = editor.image.virtual_size if at is None else at
+                jobs = same_data(editor, depth, start, end) if compare else []
+                behind.start([*jobs, tx.guard.let_go])
     except BaseException as error:
         base.abandon(error)
         raise
@@ -145,16 +148,17 @@ def write_to_raw(editor: Editor, file: WritableStorage, depth: int, *, compare: 
         editor.refresh()
     data = zeros = 0
     at: int | None = 0
-    while at is not None:
-        start = at
-        at, more, less = _write_raw_batch(editor, file, depth, at)
-        data, zeros = data + more, zeros + less
-        file.flush()
-        editor.refresh()
-        end = size if at is None else at
-        if compare:
-            require_same(editor, depth, start, end)
-        file.done_with(start, end - start)
+    with Behind() as behind:
+        while at is not None:
+            start = at
+            at, more, less = _write_raw_batch(editor, file, depth, at)
+            data, zeros = data + more, zeros + less
+            file.flush()
+            behind.wait()
+            editor.refresh()
+            end = size if at is None else at
+            jobs = same_data(editor, depth, start, end) if compare else []
+            behind.start([*jobs, partial(file.done_with, start, end - start)])
     why = "The raw base is changed in place: what it held before cannot be brought back."
     return Written(data, zeros, data, 0, None, why if data or zeros else "")
 

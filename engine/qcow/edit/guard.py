@@ -90,13 +90,13 @@ class WriteGuard(WritableStorage):
 
     def _note(self, offset: int, length: int) -> None:
         """Let the disk begin with long stretches at once, so that the flush is soon over."""
+        if length < _LONG:
+            return  # tables, which are read again
         if self._long and self._long[-1][1] == offset:
             self._long[-1] = self._long[-1][0], offset + length
-        elif length >= _LONG:
+        else:
             self._long.append((offset, offset + length))
             self._begun = offset
-        else:
-            return
         end = offset + length
         if end - self._begun >= _AHEAD:
             self._storage.done_with(self._begun, end - self._begun)
