@@ -242,7 +242,7 @@ def places_live(method: str, at: int) -> Planted:
 
     def allocate(_: Any, ledger: Ledger, clusters: int) -> Any:
         chosen = np.arange(at, at + clusters, dtype=np.int64)
-        assert (ledger.marks[chosen] & LIVE).all()
+        assert (ledger.marks_of(chosen) & LIVE).all()
         return at if method == "allocate_run" else chosen
 
     return nth(Ledger, method, 0, allocate)
@@ -254,7 +254,7 @@ def same_twice() -> Planted:
 
     def allocate(ledger: Ledger, clusters: int) -> Any:
         taken = real(ledger, clusters)
-        ledger.marks[taken] = 0
+        ledger.marks_in(0, ledger.capacity)[taken] = 0
         ledger.seek(0)
         return taken
 
@@ -354,10 +354,9 @@ def block_off_by_one() -> Planted:
 
     def write(writer: _Writer) -> None:
         ledger = writer._tx.ledger
-        kept = ledger.counts
-        ledger.counts = np.roll(kept, -1)
-        real(writer)
-        ledger.counts = kept
+        moved = np.roll(ledger.counts_in(0, ledger.capacity), -1)
+        with patch.object(ledger, "counts_in", lambda first, stop: moved[first:stop]):
+            real(writer)
 
     return lambda: patch.object(_Writer, "_write_blocks", write)
 

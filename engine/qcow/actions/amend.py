@@ -141,7 +141,7 @@ def _refcounts(tx: Transaction, target: AmendTarget, done: _Done) -> None:
             raise EditRefused(
                 f"Cannot decrease refcount entry width to {target.refcount_bits} bits: Cluster at "
                 f"offset {over << tx.geometry.cluster_bits:#x} has a refcount of "
-                f"{int(tx.ledger.counts[over])}"
+                f"{int(tx.ledger.counts_in(over, over + 1)[0])}"
             )
     tx.change_header(refcount_order=target.refcount_order)
     done.said.append(f"Makes refcounts {target.refcount_bits} bits wide instead of {1 << old}.")
@@ -150,9 +150,8 @@ def _refcounts(tx: Transaction, target: AmendTarget, done: _Done) -> None:
 
 def _first_above(tx: Transaction, highest: int) -> int | None:
     """The first host cluster with more references than that."""
-    counts = tx.ledger.counts
     for at in range(0, tx.ledger.last_used() + 1, _WINDOW):
-        over = np.flatnonzero(counts[at : at + _WINDOW] > highest)
+        over = np.flatnonzero(tx.ledger.counts_in(at, at + _WINDOW) > highest)
         if len(over):
             return at + int(over[0])
     return None

@@ -344,7 +344,7 @@ class BitmapEdit:
         if not len(entries):
             return np.zeros(0, dtype=np.uint64)
         clusters = _clusters(self._bits.table[entries] & _OFFSETS, geometry)
-        own = (tx.ledger.marks[clusters] & tx.MINE) != 0
+        own = (tx.ledger.marks_of(clusters) & tx.MINE) != 0
         clusters[~own] = tx.ledger.allocate(int(np.count_nonzero(~own)))
         tx.ledger.add(clusters, 1)
         order = np.argsort(clusters)

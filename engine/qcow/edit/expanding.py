@@ -73,7 +73,7 @@ class _Expansion:
         reserved = (entries[zero] & OFFSETS) >> np.uint64(bits)
         given_up = np.repeat(reserved.astype(np.int64), np.where(reserved != 0, paths, 0))
         tx.ledger.add(given_up, -1)
-        tx.settle_all |= bool((tx.ledger.counts[given_up] == 1).any())
+        tx.settle_all |= bool((tx.ledger.counts_of(given_up) == 1).any())
         new = entries.copy()
         new[zero] = self._zeros(paths) if self._backed else np.uint64(0)
         self.changed += len(paths)

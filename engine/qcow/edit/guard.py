@@ -107,7 +107,7 @@ class WriteGuard(WritableStorage):
             return
         first = offset >> self._bits
         stop = ((offset + length - 1) >> self._bits) + 1
-        marks = self._ledger.marks[first:stop]
+        marks = self._ledger.marks_in(first, stop)
         # The header cluster is live even in an image whose counts say otherwise.
         bad = np.flatnonzero(marks & (LIVE | HELD))
         if first == 0 or len(bad):

@@ -270,7 +270,9 @@ class GuestWriter:
             return None
         place = host >> self._bits
         ledger = self._tx.ledger
-        return host if ledger.mine(place) and int(ledger.counts[place]) == 1 else None
+        if not ledger.mine(place):
+            return None
+        return host if int(ledger.counts_in(place, place + 1)[0]) == 1 else None
 
     def _stored(self, cluster: int, entries: U64, bitmaps: U64 | None) -> list[tuple[int, int]]:
         """The parts of a cluster that lie in it as data and must move along with it."""

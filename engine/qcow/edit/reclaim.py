@@ -71,7 +71,7 @@ def give_back(editor: Editor, tx: Transaction) -> Reclaimed:
     """
     size = tx.geometry.cluster_size
     length = editor.storage.size()
-    holes, clusters = _free_runs(tx.ledger.marks)
+    holes, clusters = _free_runs(tx.ledger.marks_in(0, tx.ledger.capacity))
     end = clusters * size
     punched = 0
     for number, (first, stop) in enumerate(holes):

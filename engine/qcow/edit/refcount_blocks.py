@@ -14,6 +14,7 @@ import numpy as np
 from ..errors import EditRefused
 from ..image.refcounts import refcount_table, refcount_windows
 from ..layout.constants import MAX_REFCOUNT_TABLE_BYTES, REFCOUNT_TABLE_OFFSET_MASK
+from ..layout.distinct import distinct
 from ..layout.tables import I64, U64, encode_refcounts, encode_u64
 from .rewriting import write_scattered
 
@@ -61,7 +62,7 @@ class _Writer:
 
     def _all_blocks(self) -> I64:
         """Indices of the blocks with a count, by the width wanted."""
-        counts = self._tx.ledger.counts[: self._tx.ledger.last_used() + 1]
+        counts = self._tx.ledger.counts_in(0, self._tx.ledger.last_used() + 1)
         if not len(counts):
             return np.zeros(0, dtype=np.int64)
         used = np.logical_or.reduceat(counts != 0, np.arange(0, len(counts), self._per))
@@ -71,17 +72,17 @@ class _Writer:
         """Indices of the blocks whose counts differ from those on disk, by the image's width."""
         tx, per = self._tx, self._tx.geometry.refcount_block_entries
         ledger = tx.ledger
-        stop = max(ledger.last_used() + 1, len(table) * per)
-        found: list[I64] = []
-        for window in refcount_windows(tx.image, 0, stop, table):
-            now = ledger.counts[window.first : window.first + window.clusters]
-            differs = now != 0 if window.counts is None else now != window.counts[: len(now)]
-            if differs.any():
-                # Windows begin at the beginning of a block.
-                starts = np.arange(0, len(differs), per)
-                changed = np.logical_or.reduceat(differs, starts)
-                found.append(np.flatnonzero(changed) + window.first // per)
-        return np.unique(np.concatenate(found)) if found else np.zeros(0, dtype=np.int64)
+        found: list[I64] = [np.zeros(0, dtype=np.int64)]
+        for first, stop in ledger.touched():
+            for window in refcount_windows(tx.image, first, stop - first, table):
+                now = ledger.counts_in(window.first, window.first + window.clusters)
+                differs = now != 0 if window.counts is None else now != window.counts[: len(now)]
+                if differs.any():
+                    # Windows begin at the beginning of a block.
+                    starts = np.arange(0, len(differs), per)
+                    changed = np.logical_or.reduceat(differs, starts)
+                    found.append(np.flatnonzero(changed) + window.first // per)
+        return distinct(np.concatenate(found))
 
     def run(self) -> None:
         tx = self._tx
@@ -151,13 +152,13 @@ class _Writer:
         gone = old[old != 0]
         ledger.add(gone, -1)
         self._table[where] = 0
-        kept = [i for i in indices if ledger.counts[i * self._per : (i + 1) * self._per].any()]
+        kept = [i for i in indices if ledger.counts_in(i * self._per, (i + 1) * self._per).any()]
         new = ledger.allocate(len(kept))
         ledger.add(new, 1)
         where = np.array(kept, dtype=np.int64)
         self._table[where] = new.astype(np.uint64) << np.uint64(bits)
         self._placed.update(zip(kept, new.tolist(), strict=True))
-        touched = np.unique(np.concatenate((gone, new)) // self._per).tolist()
+        touched = distinct(np.concatenate((gone, new)) // self._per).tolist()
         self._waiting.update(index for index in touched if index not in self._placed)
 
     def _write_blocks(self) -> None:
@@ -165,13 +166,12 @@ class _Writer:
         highest = (1 << (1 << self._order)) - 1
         indices = sorted(self._placed)
         step = max(1, (1 << 20) // self._size)
-        counts = tx.ledger.counts
         for at in range(0, len(indices), step):
             tx.step("writing refcounts", at, len(indices))
             part = indices[at : at + step]
             pieces = []
             for index in part:
-                piece = counts[index * self._per : (index + 1) * self._per]
+                piece = tx.ledger.counts_in(index * self._per, (index + 1) * self._per)
                 if len(piece) < self._per:
                     piece = np.concatenate(
                         (piece, np.zeros(self._per - len(piece), dtype=piece.dtype))

@@ -198,7 +198,7 @@ class Repair(Transaction):
             place = CryptoExtension.decode(crypto)
             self._count_run(place.offset, place.length)
         kept = leaked_clusters(self.image) if self.kept is None else self.kept
-        ledger.add(kept[ledger.counts[kept] == 0], 1)
+        ledger.add(kept[ledger.counts_of(kept) == 0], 1)
 
     def _count_run(self, offset: int, length: int) -> None:
         clusters = self.geometry.clusters(length)

@@ -75,7 +75,7 @@ def rewrite_tables(tx: Transaction, offsets: I64, change: Change, followers: Seq
         if not differs.any():
             continue
         old = batch.offsets[differs] >> bits
-        own = (ledger.marks[old] & tx.MINE) != 0
+        own = (ledger.marks_of(old) & tx.MINE) != 0
         new = old.copy()
         new[~own] = ledger.allocate(int(np.count_nonzero(~own)))
         everything = bool(differs.all())

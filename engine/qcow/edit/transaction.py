@@ -300,4 +300,5 @@ class Transaction:
 
     def taken(self) -> I64:
         """Host clusters the transaction wrote or reserved, ascending."""
-        return np.flatnonzero(self.ledger.marks & MINE)
+        found = [np.flatnonzero(taken) + first for first, taken in self.ledger.taken()]
+        return np.concatenate([np.zeros(0, dtype=np.int64), *found])

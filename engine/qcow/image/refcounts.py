@@ -52,11 +52,16 @@ def refcount_table(image: Image) -> U64:
 
 
 def refcount_windows(
-    image: Image, first: int = 0, clusters: int | None = None, table: U64 | None = None
+    image: Image,
+    first: int = 0,
+    clusters: int | None = None,
+    table: U64 | None = None,
+    buffer: ReadBuffer | None = None,
 ) -> Iterator[RefcountWindow]:
     """The refcounts of host clusters ``[first, first + clusters)`` without gaps.
 
-    Without ``clusters`` up to the end of the file.  ``table`` saves reading it again.
+    Without ``clusters`` up to the end of the file.  ``table`` saves reading it again, ``buffer``
+    saves new memory for each call.
     """
     geometry = image.usable_geometry_for_tables()
     size = image.storage.size()
@@ -65,7 +70,7 @@ def refcount_windows(
         table = refcount_table(image)
     offsets = table & np.uint64(REFCOUNT_TABLE_OFFSET_MASK)
     per_block = geometry.refcount_block_entries
-    buffer = ReadBuffer()
+    buffer = buffer or ReadBuffer()
     at = first
     while at < stop:
         index = at // per_block

@@ -38,7 +38,7 @@ def pack_keeping(editor: Editor, tally: Tally) -> None:
         ranks = table_ranks(editor, tx, moves, tables)
         move_data(editor, tx, moves, tables[ranks < len(old)])
     rest = all_tables(tx)
-    rest = rest[(rest >= end) & (rest < len(roles)) & (tx.ledger.marks[rest] & tx.MINE == 0)]
+    rest = rest[(rest >= end) & (rest < len(roles)) & (tx.ledger.marks_of(rest) & tx.MINE == 0)]
     move_tables(editor, tx, Moves(rest, tx.ledger.allocate(len(rest))))
     tx.move_roots = bool(has_role(roles[end:], ROOT, BLOCK).any())
     move_bitmaps(tx, moves, everything=tx.move_roots)

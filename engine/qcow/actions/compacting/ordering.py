@@ -116,7 +116,7 @@ class Ordering:
         """Free ``slots``; with ``roots`` the tables above the L2 tables go above all slots."""
         tx = self._batches.begin()
         tables = all_tables(tx)
-        used = slots[tx.ledger.counts[slots] != 0]
+        used = slots[tx.ledger.counts_of(slots) != 0]
         is_table = np.isin(used, tables)
         data, old_tables = used[~is_table], used[is_table]
         if not (len(used) or roots):

@@ -68,7 +68,7 @@ def survey(editor: Editor, tx: Transaction) -> Survey:
         compressed |= bool((classes == _C.COMPRESSED).any())
         part = roles[at:stop]
         part[:] = by_class[classes]
-        part[tx.ledger.counts[at:stop] == 0] = FREE
+        part[tx.ledger.counts_in(at, stop) == 0] = FREE
     _mark_bitmap_roots(tx, roles)
     runs = np.zeros((0, 2), dtype=np.int64)
     if compressed:

@@ -119,7 +119,7 @@ class Zeroes:
             gone = ((entries[hits] & OFFSETS) >> np.uint64(bits)).astype(np.int64)
             times = paths[np.searchsorted(tables, offsets >> bits)]
             ledger.add(np.repeat(gone, np.repeat(times, np.count_nonzero(hits, axis=1))), -1)
-            left = ledger.counts[distinct(gone)]
+            left = ledger.counts_of(distinct(gone))
             self._tally.zeroed += int(np.count_nonzero(left == 0))
             tx.settle_all |= bool((left == 1).any())
             if bitmaps is None:
