@@ -11,6 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform
 
 if TYPE_CHECKING:
     from dataclasses import Field
+    from dataclasses import replace as replace
+else:
+
+    def replace(value, /, **changes):
+        """``value`` with some fields changed; ``dataclasses`` would build a class of its own."""
+        kept = {name: getattr(value, name) for name in value.__match_args__}
+        return type(value)(**kept | changes)
+
 
 T = TypeVar("T")
 

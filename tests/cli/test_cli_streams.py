@@ -12,6 +12,7 @@ from unittest import mock
 import pytest
 
 from qcow.errors import QcowError
+from qcow.record import replace
 from qcowtui.cli import exit_codes
 from qcowtui.cli.verbs import info
 from qcowtui.samples.builder import ImageBuilder
@@ -107,7 +108,7 @@ def _failing(error: BaseException) -> AbstractContextManager[object]:
     def run(*_: object) -> int:
         raise error
 
-    return mock.patch.object(info, "VERB", info.VERB._replace(run=run))
+    return mock.patch.object(info, "VERB", replace(info.VERB, run=run))
 
 
 def test_what_should_never_happen_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

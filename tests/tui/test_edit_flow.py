@@ -286,7 +286,7 @@ async def test_an_unsafe_shrink_is_refused_and_can_be_forced(image: Path) -> Non
     async with driving(image, WIDE, unlocked=True) as app:
         await app.press("V", *"2M", "enter")
         assert "It is not done." in app.text()
-        assert "There is data at byte 2097152, behind the new end." in said(app)
+        assert "There is data at 0x200000, behind the new end." in said(app)
         await app.press("f")
         assert "A protection is off: data behind the new end is cut off" in app.text()
         await app.press("escape")

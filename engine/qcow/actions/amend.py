@@ -6,7 +6,6 @@ All but another size becomes live with one switch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ from ..layout.constants import (
 )
 from ..layout.features import qemu_feature_names
 from ..layout.snapshots import Snapshot
+from ..record import record, replace
 from ..text import plural, safe
 from .amend_options import AmendOptions, AmendTarget
 from .command_line import command_line
@@ -37,7 +37,7 @@ _SNAPSHOT_EXTRA = 24
 _WINDOW = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Amend:
     """Give the image other ``options``.  Guest data, snapshots and their content stay.
 

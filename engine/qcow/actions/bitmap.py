@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from typing import Any
 
 from ..edit.bitmap_data import (
@@ -33,6 +32,7 @@ from ..layout.constants import (
 )
 from ..opening import AnyImage
 from ..opening import open as open_image
+from ..record import record, replace
 from ..text import plural, safe
 from ..text import size as size_of
 from .command_line import command_line
@@ -43,7 +43,7 @@ _MOST_GRANULARITY = 1 << 31
 _LEAST_DEFAULT, _MOST_DEFAULT = 4096, 65536
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BitmapAdd:
     """Add an empty bitmap called ``name``.
 
@@ -107,7 +107,7 @@ class BitmapAdd:
         return self.granularity
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BitmapRemove:
     """Remove bitmap ``name``, an inconsistent one too."""
 
@@ -135,7 +135,7 @@ class BitmapRemove:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BitmapClear:
     """Clear all bits of bitmap ``name``."""
 
@@ -162,7 +162,7 @@ class BitmapClear:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BitmapEnable:
     """Let bitmap ``name`` record changes from now on."""
 
@@ -182,7 +182,7 @@ class BitmapEnable:
         return Outcome(summary=f'Lets bitmap "{safe(self.name)}" record changes from now on.')
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BitmapDisable:
     """Let bitmap ``name`` record nothing any more; it keeps what it has."""
 
@@ -205,7 +205,7 @@ class BitmapDisable:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BitmapMerge:
     """Set in bitmap ``name`` what is set in bitmap ``source``; granularities may differ.
 

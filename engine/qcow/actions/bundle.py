@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any, Final
 
 from ..edit.locking import lock_for_writing
@@ -23,6 +22,7 @@ from ..layout.header_cluster import used_ranges
 from ..layout.luks import HEADER_LENGTH as LUKS_LENGTH
 from ..layout.luks import KEY_SLOTS
 from ..layout.luks import MAGIC as LUKS_MAGIC
+from ..record import record
 from ..storage.creating import NewFile
 from ..storage.identity import identity_of
 from ..storage.tracing import TracingStorage
@@ -49,7 +49,7 @@ _TABLES: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Bundled:
     """What was made.  ``length`` and ``metadata`` (what was copied) are bytes.
 

@@ -8,7 +8,6 @@ commit that was interrupted is simply run again.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from ..chain import Chain
 from ..edit.editor import Editor
 from ..edit.plan import Outcome
 from ..errors import EditRefused, NotFoundError
+from ..record import record
 from ..storage.identity import identity_of
 from ..text import safe, size, size_and_bytes
 from .command_line import command_line
@@ -24,7 +24,7 @@ from .commit_runs import Readers, changed_snapshots, readers_of_base
 from .commit_writing import write_to_qcow2, write_to_raw
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Commit:
     """Write what the layers above depth ``base`` hold to it, and empty the overlay.
 

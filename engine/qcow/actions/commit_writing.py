@@ -19,7 +19,7 @@ from ..parallel import Behind
 from ..storage.base import WritableStorage
 from ..storage.local import LocalFile
 from ..storage.overlay import OverlayStorage
-from ..text import safe
+from ..text import safe, size_and_bytes
 from .batch import batch
 from .commit_compare import same_data
 from .commit_runs import Run, read_run, runs_above
@@ -141,8 +141,8 @@ def write_to_raw(editor: Editor, file: WritableStorage, depth: int, *, compare: 
     if size > layer.virtual_size:
         if isinstance(storage, LocalFile) and storage.is_device:
             raise EditRefused(
-                f"'{safe(storage.name)}' is a device of {layer.virtual_size} bytes, and the disk "
-                f"has {size}: it does not fit."
+                f"'{safe(storage.name)}' is a device of {size_and_bytes(layer.virtual_size)}, and "
+                f"the disk has {size_and_bytes(size)}: it does not fit."
             )
         file.truncate(size)
         editor.refresh()

@@ -6,13 +6,13 @@ file is cut.  No second file is needed, and no more room than a round takes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from ..edit.editor import Editor
 from ..edit.plan import Outcome
 from ..edit.reclaim import give_back
 from ..errors import EditRefused, UsageError
+from ..record import record
 from ..text import plural, safe
 from ..text import size as size_of
 from .command_line import command_line
@@ -24,7 +24,7 @@ from .compacting.rounds import Packing
 from .compacting.zeroes import Zeroes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Compact:
     """Move what lies at the end of the file into holes, and give the rest back to the host.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 
 from ..edit.candidate import CandidateStorage
 from ..edit.locking import lock_for_writing
@@ -18,6 +17,7 @@ from ..layout.allocation import TooLarge
 from ..layout.constants import SECTOR
 from ..layout.new_image import NewImage
 from ..opening import open as open_image
+from ..record import record
 from ..storage.base import Storage
 from ..storage.creating import NewFile
 from ..storage.gate import combine, has_protocol
@@ -182,7 +182,7 @@ def _same(one: str, other: str) -> bool:
         return os.path.realpath(one) == os.path.realpath(other)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Target:
     """Where bytes go: a file without a name yet, or a device."""
 

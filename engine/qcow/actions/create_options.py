@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from ..errors import UsageError
@@ -26,6 +25,7 @@ from ..layout.features import qemu_feature_names
 from ..layout.geometry import Geometry
 from ..layout.header import FIELDS, Header
 from ..layout.header_cluster import HeaderCluster
+from ..record import record, replace
 from ..text import safe
 
 Preallocation = Literal["off", "metadata", "falloc", "full"]
@@ -41,7 +41,7 @@ _DRIVERS = frozenset(_DRIVER_NAMES.split(" "))
 _SMALLEST_EXTENDED = 16384
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CreateOptions:
     """A new image; the names are those of ``qemu-img create -o``.
 

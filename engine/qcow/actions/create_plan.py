@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+from ..record import record
 from ..text import safe, size, size_and_bytes
 from .command_line import command_line
 from .create_options import CreateOptions
@@ -23,7 +23,7 @@ _LISTED = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CreatePlan:
     """What creating ``path`` makes.  Sizes are bytes.
 

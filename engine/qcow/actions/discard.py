@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ..edit.editor import Editor
@@ -11,6 +10,7 @@ from ..edit.guest_data import GuestWriter
 from ..edit.plan import Outcome
 from ..edit.transaction import Transaction
 from ..errors import UsageError
+from ..record import record
 from ..text import exact, size
 from .command_line import command_line
 from .write import change_guest, facts, guest_ranges, losing, no_undo
@@ -19,7 +19,7 @@ from .write import change_guest, facts, guest_ranges, losing, no_undo
 Ranges = tuple[tuple[int, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Discard:
     """Give up the clusters that lie wholly inside ``ranges``; as with QEMU, edges stay as they are.
 
@@ -65,7 +65,7 @@ class Discard:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Zero:
     """Make ``ranges`` of the disk read as zeros, to the byte.
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from ..edit.editor import Editor
 from ..edit.plan import Outcome
 from ..errors import EditRefused
+from ..record import record
 from ..text import plural, safe, size
 from .command_line import command_line
 from .rebase import move_to
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Flatten:
     """Make the image independent of its backing files.  ``keep_snapshots``: see ``Rebase``."""
 

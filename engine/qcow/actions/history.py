@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from ..edit.editor import Editor
 from ..edit.plan import Outcome
 from ..edit.reclaim import reclaim
+from ..record import record
 from ..text import plural, safe
 from .command_line import command_line
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Undo:
     """Take the last change back: one switch to the root before it.
 
@@ -38,7 +38,7 @@ class Undo:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Redo:
     """Make the change that was taken back last once more: one switch to the root after it.
 
@@ -64,7 +64,7 @@ class Redo:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reclaim:
     """Give back to the host what the present state does not need, and with it undo."""
 

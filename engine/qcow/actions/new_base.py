@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 
 from ..chain import Chain, open_chain
 from ..edit.editor import Editor
@@ -15,6 +14,7 @@ from ..formats.probe import PROBE_LENGTH, probe
 from ..image.image import Image
 from ..inspect.diff import Ranges
 from ..opening import open as open_image
+from ..record import replace
 from ..storage.gate import Gate, resolve
 from ..storage.identity import identity_of
 from ..storage.locks import LockMode

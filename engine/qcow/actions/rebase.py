@@ -7,7 +7,6 @@ each a complete image over the old base.  The name changes in the same switch as
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +24,7 @@ from ..errors import EditRefused
 from ..inspect.diff import diff, read_padded
 from ..inspect.identity import Identities
 from ..layout.tables import I64, U64
+from ..record import record
 from ..text import safe, size
 from .batch import batch
 from .command_line import command_line
@@ -37,7 +37,7 @@ _PIECE = 1 << 20
 _LONG = 16 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Rebase:
     """Put the image on ``backing`` (of ``format``), None for no base, without changing its disk.
 

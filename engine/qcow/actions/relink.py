@@ -7,7 +7,6 @@ is judged by what it holds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ..chain import Chain
@@ -25,6 +24,7 @@ from ..errors import (
 from ..findings import GuestRange
 from ..image.image import Image
 from ..inspect.diff import diff
+from ..record import record
 from ..text import safe, size
 from .base_evidence import Candidate, Evidence, candidates, evidence
 from .command_line import command_line
@@ -42,7 +42,7 @@ class _Judged(NamedTuple):
     ranges: tuple[GuestRange, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Relink:
     """Name ``backing`` (of ``format``) as the backing file; None for none.  Nothing is copied.
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
 
@@ -30,6 +29,7 @@ from ..image.image import Image
 from ..inspect.states import resolve_state
 from ..jobs import CancelToken, ProgressCallback, Throttle
 from ..opening import AnyImage
+from ..record import record
 from ..storage.base import Storage
 from ..storage.gate import Gate
 from ..storage.locks import LockMode
@@ -57,7 +57,7 @@ _UNDECODABLE = "what is stored of them is damaged"
 _BAD_SECTORS = "the file they lie in cannot be read there"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Rescued:
     """How a rescue ended; all numbers are bytes of the disk.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from ..edit.verify import View
 from ..errors import EditRefused, QcowError, UsageError
 from ..findings import GuestRange
 from ..inspect.partitions import PartitionTable, read_partitions
+from ..record import record
 from ..text import safe, size_and_bytes
 from .command_line import command_line
 from .write import facts, no_undo
@@ -28,7 +28,7 @@ _DATA = (ExtentKind.DATA, ExtentKind.COMPRESSED)
 _MODES = ("off", "metadata", "falloc", "full")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Resize:
     """Make the guest disk ``size`` bytes long (a multiple of 512).
 
@@ -197,7 +197,7 @@ def _judge(editor: Editor, size: int) -> tuple[PartitionTable | None, list[str]]
     if table is not None and table.end > size:
         cut = [p for p in table.partitions if p.end > size]
         unsafe.append(
-            f"Partition {cut[0].number} ends at byte {cut[0].end}"
+            f"Partition {cut[0].number} ends at {cut[0].end:#x}"
             + (f" ({len(cut)} partitions reach behind the new end)." if len(cut) > 1 else ".")
         )
     try:
@@ -206,7 +206,7 @@ def _judge(editor: Editor, size: int) -> tuple[PartitionTable | None, list[str]]
         unsafe.append(f"What lies behind the new end cannot be read. {error}")
     else:
         if at is not None:
-            unsafe.append(f"There is data at byte {at}, behind the new end.")
+            unsafe.append(f"There is data at {at:#x}, behind the new end.")
     return table, unsafe
 
 

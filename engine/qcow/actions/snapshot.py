@@ -7,7 +7,6 @@ everything its L1 table reaches.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from ..inspect.diff import diff
 from ..layout.constants import MAX_SNAPSHOTS
 from ..layout.snapshots import Snapshot
 from ..layout.tables import U64
+from ..record import record, replace
 from ..text import safe, size_and_bytes
 from .command_line import command_line
 
@@ -32,7 +32,7 @@ _MAX_NAME = (1 << 16) - 1
 _EXTRA = bytes(24)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SnapshotCreate:
     """Take an internal snapshot of the active state, called ``name``.
 
@@ -76,7 +76,7 @@ class SnapshotCreate:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SnapshotApply:
     """Make the active state what snapshot ``key`` (ID, else name) holds; VM state is left out.
 
@@ -149,7 +149,7 @@ class SnapshotApply:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SnapshotDelete:
     """Delete the snapshots ``keys`` (each an ID, else a name, the first that matches)."""
 
@@ -188,7 +188,7 @@ class SnapshotDelete:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SnapshotRename:
     """Give snapshot ``key`` (ID, else name) the name ``name``."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..edit.bitmap_marks import mark_dirty
@@ -14,6 +13,7 @@ from ..edit.transaction import Transaction
 from ..edit.verify import View
 from ..errors import UsageError
 from ..findings import GuestRange
+from ..record import record
 from ..text import safe, size, size_and_bytes
 from .command_line import command_line
 
@@ -37,7 +37,7 @@ class BytesSource:
         return len(part)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Write:
     """Write ``length`` bytes of ``source`` to the guest disk from byte ``offset`` on.
 

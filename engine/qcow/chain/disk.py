@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..closing import Closing
@@ -15,6 +14,7 @@ from ..formats.raw import RawImage
 from ..image.image import Image
 from ..layout.snapshots import Snapshot
 from ..opening import AnyImage
+from ..record import replace
 from ..text import safe
 from .layer import Layer
 

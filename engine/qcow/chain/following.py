@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from dataclasses import replace
 
 from ..errors import (
     FormatError,
@@ -23,6 +22,7 @@ from ..image.image import Image
 from ..image.state import State
 from ..layout.snapshots import Snapshot
 from ..opening import AnyImage, open_storage
+from ..record import replace
 from ..storage.base import Storage
 from ..storage.gate import Gate, Policy, Purpose, combine, has_protocol
 from ..storage.local import LocalFile

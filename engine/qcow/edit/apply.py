@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..chain import Chain, open_chain
@@ -15,6 +14,7 @@ from ..image.image import Image
 from ..jobs import CancelToken, ProgressCallback
 from ..opening import AnyImage
 from ..opening import open as open_image
+from ..record import record
 from ..storage.base import Storage
 from ..storage.gate import Gate, Policy
 from ..storage.local import LocalFile
@@ -133,7 +133,7 @@ class Preview(Closing):
         return Lower(overlay, editor)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Applied:
     """What was done.  ``recovered`` tells of an earlier change that was completed first."""
 

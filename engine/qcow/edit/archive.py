@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
 
+from ..record import record
 from .folder import Folder, LocalFolder, put, state_folder
 from .history_file import Subject
 from .patch import SECTOR
@@ -15,7 +15,7 @@ MAX_HEADERS = 50
 _SUFFIX = ".header"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ArchivedHeader:
     """One copy: ``name`` in the archive's folder, when it was taken, before which transaction."""
 

@@ -9,7 +9,6 @@ clusters and tables go to free places; what nobody looks at any more is given up
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -26,6 +25,7 @@ from ..layout.constants import (
 )
 from ..layout.geometry import Geometry
 from ..layout.tables import I64, U64, decode_u64, encode_u64
+from ..record import replace
 from ..storage.base import Storage
 from ..storage.buffers import page_aligned
 from ..text import safe

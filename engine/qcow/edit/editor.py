@@ -38,7 +38,7 @@ from .mending import Mending, composed, image_or_none
 from .patch import Patch
 from .plan import ImageMark, Outcome, Plan
 from .repairing import Repair
-from .switch import JournalSwitch, patches_of, sector_0, write_before, write_switch
+from .switch import JournalSwitch, sector_0, write_before, write_switch
 from .transaction import Transaction
 from .verify import View, check_before, check_candidate, compare_views
 
@@ -193,7 +193,7 @@ class Editor(Closing):
         if not switch.patches:
             return
         write_before(self.storage, switch)
-        patches = patches_of(switch)
+        patches = switch.patches
         candidate = Image(CandidateStorage(self.storage, patches))
         self.step("checking the result", 0, 1)
         if judge is None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..image.tables import l2_tables
 from ..layout.constants import OFLAG_ZERO
+from ..layout.distinct import distinct_counts
 from ..layout.tables import I64, OFFSETS, U64
 from .counting import COMPRESSED, table_clusters
 from .rewriting import rewrite_tables
@@ -50,7 +51,7 @@ def _tables(tx: Transaction) -> tuple[I64, I64]:
     """(host offsets of all L2 tables, ascending; how often L1 tables name each)."""
     every = [tx.l1, *(draft.l1 for draft in tx.snapshots)]
     named = np.concatenate([table_clusters(l1, tx.geometry) for l1 in every])
-    clusters, times = np.unique(named, return_counts=True)
+    clusters, times = distinct_counts(named)
     return clusters << tx.geometry.cluster_bits, times
 
 

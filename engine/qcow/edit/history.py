@@ -22,9 +22,9 @@ import hashlib
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 from ..errors import EditRefused
+from ..record import replace
 from ..storage.base import Storage
 from ..text import safe
 from .folder import Folder

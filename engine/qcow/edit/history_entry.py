@@ -10,10 +10,10 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import FormatError
+from ..record import record, replace
 from ..storage.base import Storage
 from .patch import SECTOR, Patch
 
@@ -21,7 +21,7 @@ _LONGEST_TEXT = 1 << 16
 _LARGEST_NUMBER = (1 << 64) - 1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Entry:
     """One change that can be undone.  Texts are raw: they go through ``safe()`` to be shown."""
 
@@ -55,7 +55,7 @@ class Entry:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Mark:
     """How the image was left, to find out whether anybody else wrote to it."""
 
@@ -66,7 +66,7 @@ class Mark:
     generation: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Note:
     """That entries were given up, for the list of the history."""
 

@@ -6,12 +6,12 @@ import hashlib
 import json
 import os
 import stat
-from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import pairwise
 from typing import Any
 
 from ..errors import EditRefused, FormatError, StorageError
+from ..record import record, replace
 from ..storage.local import reason
 from ..text import safe
 from .folder import Folder, LocalFolder, put, state_folder
@@ -48,7 +48,7 @@ class Direction(Enum):
     WRITE = "write"  # no switch yet: free clusters are being written
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Subject:
     """The image a history belongs to."""
 
@@ -75,7 +75,7 @@ def subject_of(path: str) -> Subject:
     return Subject(real, (found.st_dev, found.st_ino), stat.S_ISBLK(found.st_mode))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Record:
     """Everything the file says.
 

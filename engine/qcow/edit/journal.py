@@ -18,10 +18,10 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 from ..errors import FormatError
+from ..record import record
 from ..storage.base import Storage
 from .patch import Patch, sector_pieces
 
@@ -42,7 +42,7 @@ _IDENTIFYING = 4096
 _END_OF_POSITIONS = 1 << 63
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class JournalPatch:
     """One change as the journal has it; ``before`` is None when the old bytes are a secret."""
 
@@ -64,7 +64,7 @@ class JournalPatch:
         return hashlib.sha256(found).digest() == self.before_digests[index]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Journal:
     """A change that is decided: its patches are to be made, all of them."""
 

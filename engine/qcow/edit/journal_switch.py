@@ -16,7 +16,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from itertools import pairwise
 
@@ -29,6 +28,7 @@ from ..errors import (
     VerificationError,
 )
 from ..layout.constants import CORRUPT, MAGIC
+from ..record import record
 from ..storage.base import Storage, WritableStorage
 from ..text import safe
 from .folder import UNFINISHED, LocalFolder, discard, put
@@ -58,7 +58,7 @@ class Outcome(Enum):
     REFUSED = "refused"  # journal and image were left alone; the reason says why
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RecoveryResult:
     """``reason`` is a sentence, only with REFUSED; ``action`` what was completed or refused."""
 

@@ -137,6 +137,7 @@ class Ledger(Tally):
                 at = behind
                 continue
             step = min(WINDOW, 2 * step)
+            stop = self._before_full(at, stop)
             self._load(at, stop)
             free = np.flatnonzero(self._marks[at:stop] == 0)[:missing]
             if len(free):
@@ -161,6 +162,10 @@ class Ledger(Tally):
             behind = self._behind_full(at)
             if behind > at:
                 at = behind
+                continue
+            stop = self._before_full(at, stop)
+            if stop - at < clusters:
+                at = stop
                 continue
             self._load(at, stop)
             taken = np.zeros(stop - at + 1, dtype=np.int64)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 from ..chain.disk import Chain
 from ..chain.layer import Layer, LayerStatus
 from ..closing import Closing
 from ..errors import ChangedError, EditRefused, LockedError, StorageError
+from ..record import record
 from ..storage.base import Storage
 from ..storage.holders import Holder, holders
 from ..storage.host_calls import network_file_system
@@ -27,7 +27,7 @@ from ..text import safe
 _UNLOCKABLE = "'{}' can only be read: its file system has no locks by which QEMU could be kept out."
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LockReport:
     """What stands in nobody's way and yet should be known before the change is made."""
 

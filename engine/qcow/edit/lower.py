@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..chain import Chain
 from ..formats.raw import RawImage
+from ..record import replace
 from ..storage.base import WritableStorage
 
 if TYPE_CHECKING:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..layout.tables import I64
+from ..record import record
 from ..storage.base import Storage
 from .entries import data_entries
 from .identity_file import IdentityFile
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Fill = Callable[[int, memoryview], object]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Content:
     """Guest bytes from ``start`` on that are in memory already: a :data:`Fill` that need not be
     called."""
@@ -41,7 +41,7 @@ class Content:
         return self.data[at : at + length] if at + length <= len(self.data) else None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Stored:
     """Guest bytes from ``start`` on as they lie in ``source`` from ``host`` on: a :data:`Fill` that
     the system can carry out by itself."""

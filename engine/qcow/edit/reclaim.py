@@ -5,11 +5,10 @@ It ends undo: the clusters of earlier roots are among what is given back.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
+from ..record import record
 from .editor import Editor
 from .ledger import HELD, LIVE
 from .transaction import Transaction
@@ -18,7 +17,7 @@ from .transaction import Transaction
 _PART = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reclaimed:
     """Bytes given back: ``punched`` inside the file (only what took space), ``cut`` at its end."""
 

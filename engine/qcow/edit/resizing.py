@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from ..errors import EditRefused, UsageError
 from ..layout.constants import MAX_L1_BYTES, OFLAG_ZERO, SECTOR
 from ..layout.tables import I64, U64
+from ..record import replace
 from ..text import exact, safe, size_and_bytes
 from ..text import size as size_of
 from .bitmap_marks import resize_bitmaps

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..image.tables import l2_tables
+from ..layout.distinct import distinct
 from ..layout.geometry import Geometry
 from ..layout.tables import I64, OFFSETS, U64
 from .counting import COMPRESSED, COPIED
@@ -60,7 +61,7 @@ def rewrite_tables(tx: Transaction, offsets: I64, change: Change, followers: Seq
     place names the new one and counts there.  What the entries refer to is counted by the caller.
     """
     geometry, ledger = tx.geometry, tx.ledger
-    offsets = np.unique(offsets)
+    offsets = distinct(offsets)
     old_places: list[I64] = []
     new_places: list[I64] = []
     bits = geometry.cluster_bits

@@ -19,11 +19,6 @@ class JournalSwitch(Protocol):
     def __call__(self, patches: tuple[Patch, ...], command: str) -> None: ...
 
 
-def patches_of(switch: HeaderSwitch) -> tuple[Patch, ...]:
-    """The patches that make the change live, by offset."""
-    return switch.patches
-
-
 def write_before(storage: WritableStorage, switch: HeaderSwitch) -> None:
     """Write what means nothing to the old header yet, and make all durable that was written."""
     for patch in switch.pre_writes:

@@ -217,14 +217,24 @@ class Tally:
     def _behind_full(self, cluster: int) -> int:
         """The first cluster behind the full windows that begin with that of ``cluster``."""
         window = cluster // self._window
-        while window < len(self._known):
-            if self._known[window] == _UNKNOWN:
-                self._look(window)
-            if self._known[window] not in (_FULL, _ONCE):
-                break
-            cluster = (window + 1) * self._window
+        while self._is_full(window):
             window += 1
+            cluster = window * self._window
         return cluster
+
+    def _before_full(self, first: int, stop: int) -> int:
+        """``stop``, or the first full window behind that of ``first`` and before it."""
+        for window in range(first // self._window + 1, self._windows_below(stop)):
+            if self._is_full(window):
+                return window * self._window
+        return stop
+
+    def _is_full(self, window: int) -> bool:
+        if window >= len(self._known):
+            return False
+        if self._known[window] == _UNKNOWN:
+            self._look(window)
+        return bool(self._known[window] in (_FULL, _ONCE))
 
     def _on_disk(
         self, root: _Root, window: int, *, faulty: bool = False

@@ -8,7 +8,6 @@ what they left behind and says which bytes of the header cluster must change.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -29,6 +28,7 @@ from ..layout.header_cluster import HeaderCluster
 from ..layout.header_switch import HeaderSwitch, plan_switch
 from ..layout.snapshots import Snapshot, encode_snapshot_table
 from ..layout.tables import I64, OFFSETS, U64, encode_u64
+from ..record import replace
 from ..storage.base import ReadableBuffer, WritableStorage
 from .counting import count_entries, count_tree, table_clusters
 from .guard import WriteGuard

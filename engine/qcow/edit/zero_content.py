@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ..layout.distinct import distinct
 from ..layout.tables import I64
 from ..storage.base import Storage
 from ..storage.buffers import page_aligned
@@ -24,7 +25,7 @@ def zero_rows(words: NDArray[np.uint64]) -> NDArray[np.bool_]:
 
 def hold_zeros(storage: Storage, clusters: I64, cluster_bits: int) -> NDArray[np.bool_]:
     """For each of ``clusters`` (int64[n], any order, repeats allowed) whether all of it is 0."""
-    ordered = np.unique(clusters)
+    ordered = distinct(clusters)
     suspects = _with_data(storage, ordered, cluster_bits)
     size = 1 << cluster_bits
     step = max(1, _WINDOW // size)
@@ -54,4 +55,4 @@ def _with_data(storage: Storage, ordered: I64, cluster_bits: int) -> I64:
             if is_data:
                 stop = -(-(at + covered) // size)
                 found.append(np.arange(at // size, stop, dtype=np.int64))
-    return np.unique(np.concatenate(found))
+    return distinct(np.concatenate(found))

@@ -7,11 +7,10 @@ up to an end marker (or up to the backing file's name), the name anywhere behind
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Self
 
 from ..errors import EditRefused, FormatError, UsageError
-from ..record import record
+from ..record import record, replace
 from .constants import (
     EXT_BACKING_FORMAT,
     EXT_BITMAPS,

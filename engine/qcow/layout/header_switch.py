@@ -17,11 +17,11 @@ Where none helps, the changed sectors are told one by one: they need a journal.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..record import record
 from .constants import EXT_FEATURE_NAMES, SECTOR
 from .extensions import encode_extensions
 from .features import FEATURE_RECORD, KNOWN_FEATURES
@@ -29,7 +29,7 @@ from .header_cluster import HeaderCluster, order_for_switch, used_ranges
 from .patch import Patch
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HeaderSwitch:
     """How cluster 0 gets its new content.
 

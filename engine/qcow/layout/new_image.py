@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..record import record
 from .allocation import Allocation
 from .constants import INT32_MAX, OFLAG_COPIED
 from .geometry import Geometry
@@ -29,7 +29,7 @@ class DataRun(NamedTuple):
     length: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NewImage:
     """Where everything of a new image lies.  Offsets and lengths are bytes unless named else.
 

@@ -230,7 +230,7 @@ def test_shrinking_must_be_meant() -> None:
     disk = Disk("v3")
     with pytest.raises(EditRefused, match="Use the --shrink option"):
         Resize(SECTOR).run(disk.editor)
-    with pytest.raises(EditRefused, match=r"There is data at byte 512\b.*--force"):
+    with pytest.raises(EditRefused, match=r"There is data at 0x200\b.*--force"):
         Resize(SECTOR, shrink=True).run(disk.editor)
     with pytest.raises(UsageError, match="must be positive"):
         Resize(0, shrink=True).run(disk.editor)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -14,6 +13,7 @@ from ...image.tables import l2_tables
 from ...layout.constants import BITMAP_TABLE_OFFSET_MASK
 from ...layout.geometry import Geometry
 from ...layout.tables import I64, OFFSETS, U64, compressed_fields, decode_u64, encode_u64
+from ...record import replace
 from .survey import all_l1
 
 if TYPE_CHECKING:

@@ -6,8 +6,6 @@ cluster.  COPIED, which no compressed cluster has, leaves no doubt.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +16,7 @@ from ...jobs import CancelToken
 from ...layout.constants import OFLAG_COMPRESSED, OFLAG_COPIED
 from ...layout.geometry import Geometry
 from ...layout.tables import I64, OFFSETS
+from ...record import replace
 from ...text import plural
 from .diagnosis import Case
 from .entries import EntryRemedy, Way, give_up

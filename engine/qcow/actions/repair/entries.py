@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from ...jobs import CancelToken
 from ...layout.constants import L2_RESERVED_MASK, OFLAG_COMPRESSED, OFLAG_COPIED, OFLAG_ZERO
 from ...layout.geometry import Geometry
 from ...layout.tables import OFFSETS, U64, compressed_fields
+from ...record import record
 from .diagnosis import Case
 from .giving_up import given_up, options_for, unmapped, zeroed
 from .remedy import Option, Remedy
@@ -37,7 +37,7 @@ _SHIFT32 = np.uint64(32)
 Cure = Callable[["Repair", Entries], tuple[U64, U64 | None]]
 
 
-@dataclass(frozen=True)
+@record
 class Way:
     """An option and how it is carried out."""
 

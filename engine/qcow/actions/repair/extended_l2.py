@@ -6,8 +6,6 @@ Then a check of the whole image with the bit set decides.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +17,7 @@ from ...inspect.check import kinds as K
 from ...layout.constants import EXTENDED_L2, L2_RESERVED_MASK, OFLAG_COMPRESSED
 from ...layout.geometry import Geometry
 from ...layout.tables import OFFSETS, U64
+from ...record import replace
 from .header import with_field
 from .mends import HeaderMend, Mend, Sight
 from .remedy import Option

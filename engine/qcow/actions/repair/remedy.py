@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ...errors import UsageError
 from ...findings import Finding, GuestRange
+from ...record import record
 from ...text import safe
 
 if TYPE_CHECKING:
     from ...edit.repairing import Repair
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Option:
     """One way to treat a damage.  Texts are short sentences, safe to show.
 

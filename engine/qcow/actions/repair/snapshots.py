@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ...edit.mending import Mending
@@ -16,6 +15,7 @@ from ...layout import problems as P
 from ...layout.constants import MAX_L1_BYTES, MAX_SNAPSHOTS
 from ...layout.header_rules import l1_fault
 from ...layout.snapshots import Snapshot, encode_snapshot_table
+from ...record import replace
 from ...text import plural, safe
 from .header import with_field
 from .mends import HeaderMend, Mend, Sight

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -25,6 +24,7 @@ from ...jobs import CancelToken
 from ...layout.constants import OFLAG_COMPRESSED
 from ...layout.geometry import Geometry
 from ...layout.tables import I64, OFFSETS, U64, compressed_fields
+from ...record import replace
 from ...text import safe
 from ...text import size as size_of
 from .diagnosis import Case

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +12,7 @@ from ...image.tables import l2_tables
 from ...jobs import CancelToken
 from ...layout.geometry import Geometry
 from ...layout.tables import I64, OFFSETS
+from ...record import replace
 from .kinship import Kin
 from .located import HEAD, marks, starts
 from .report import Fit, Orphan

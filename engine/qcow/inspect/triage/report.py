@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -127,7 +126,7 @@ class LeakGroup:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Triage:
     """``leaked``: int64, ascending, host clusters that are counted and that nothing refers to;
     ``classes``: uint8 (:class:`LeakClass`) and ``sure`` bool of each.  ``groups``: gravest first.
