@@ -5,6 +5,8 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+# The tests start the program many times: what was compiled once is kept, whatever is set outside.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help demo test lint format bench screenshots docs clean
 
