@@ -21,11 +21,11 @@ from qcow.chain import open_chain
 from qcow.edit.apply import Action, Preview, apply, plan
 from qcow.edit.editor import Editor
 from qcow.edit.lower import Lower
-from qcow.errors import EditRefused, LockedError, NotFoundError, QcowError
+from qcow.errors import EditRefused, LockedError, NotFoundError, QcowError, VerificationError
 from qcow.image.image import Image
-from qcow.storage.base import WritableStorage
+from qcow.storage.base import Storage, WritableStorage
 from qcow.storage.gate import Gate
-from qcow.storage.writable import open_local_writable
+from qcow.storage.writable import WritableFile, open_local_writable
 from tests.oracle.catalogue.base import create, overlay
 from tests.support.images import noise, qemu_check, sha256
 from tests.support.live import nbd_server
@@ -125,6 +125,51 @@ def test_a_commit_that_was_killed_is_run_again(
             assert qemu_check(vm).code == 0
     assert {"base write", "base flush", "top write", "top flush"} <= set(struck)
     assert len(struck) >= 12
+
+
+# ---- a host that writes something else
+
+
+@pytest.mark.parametrize("base_format", ["qcow2", "raw"])
+def test_a_base_that_got_other_bytes_is_found_out_before_the_image_is_emptied(
+    base_format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever of the copies goes wrong, in whichever batch; once more, and it is right."""
+    monkeypatch.setattr(batch, "BATCH", 100 * KIB)
+    base, vm, disk = _pair(tmp_path, base_format)
+    kept = base.read_bytes(), vm.read_bytes()
+    real = WritableFile.copy
+    for wrong in itertools.count():
+        calls = itertools.count()
+
+        def copy(
+            self: WritableFile, source: Storage, source_offset: int, offset: int, length: int,
+            calls: Any = calls, wrong: int = wrong,
+        ) -> None:  # fmt: skip
+            real(self, source, source_offset, offset, length)
+            if next(calls) == wrong:
+                at = offset + length // 2
+                self.write(at, bytes([self.read(at, 1)[0] ^ 0x10]))
+
+        base.write_bytes(kept[0])
+        vm.write_bytes(kept[1])
+        monkeypatch.setattr(WritableFile, "copy", copy)
+        said = ""
+        try:
+            _do(vm, Commit())
+        except VerificationError as error:
+            said = str(error)
+        finally:
+            monkeypatch.setattr(WritableFile, "copy", real)
+        if not said:
+            break
+        assert "was not emptied" in said
+        assert vm.read_bytes() == kept[1]
+        assert (guest_bytes(vm), qemu_check(vm).code) == (disk, 0)
+        _do(vm, Commit())
+        assert guest_bytes(vm) == disk
+        assert base.read_bytes() == disk if base_format == "raw" else guest_bytes(base) == disk
+    assert wrong >= 4
 
 
 # ---- batches, undo
