@@ -91,10 +91,9 @@ class Acted:
 
     def states(self, *, few: bool = False, seed: int = 1) -> Iterator[State]:
         """The files that a crash can leave, any sector of what was under way being there or not."""
-        most = 32 if self.variant.large else 400
-        number = most // 12 if self.variant.large else most // 4
+        most, number = (32, 2) if self.variant.large else (400, 66)
         if few:
-            most, number = 20, 5
+            most, number = 16, 3
         if self.variant.data is not None:
             order = sectors_of_two(self.order, most=most // 2)
             for label, file, data in states_of_two(

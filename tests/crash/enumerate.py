@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations, groupby
 from operator import itemgetter
@@ -47,10 +48,14 @@ def apply(file: bytearray, op: Op) -> None:
 
 def replay(base: bytes, ops: Iterable[Op]) -> bytes:
     """The file after all of ``ops``."""
+    return bytes(_replayed(base, ops))
+
+
+def _replayed(base: bytes, ops: Iterable[Op]) -> bytearray:
     file = bytearray(base)
     for op in ops:
         apply(file, op)
-    return bytes(file)
+    return file
 
 
 def epochs(ops: Iterable[Op]) -> list[list[Op]]:
@@ -123,25 +128,43 @@ def states(
     write is also torn at up to ``cuts`` sector boundaries, its front or its rear surviving alone,
     after all that came before it, or with everything else of its stretch.
     """
-    seen: set[bytes] = set()
+    # States of one length differ in what is touched alone, which is much less than a file.
+    touched = _touched(ops)
+    seen = set[tuple[int, int]]()
 
-    def fresh(file: bytes) -> bool:
-        key = hashlib.blake2b(file, digest_size=16).digest()
+    def fresh(file: bytes | bytearray) -> bool:
+        key = len(file), hash(b"".join(file[start:end] for start, end in touched))
         if key in seen:
             return False
         seen.add(key)
         return True
 
-    fresh(bytes(base))
+    fresh(base)
     yield "start", bytes(base)
     for label, file in _all_states(base, ops, full, random, cuts, seed):
         if fresh(file):
-            yield label, file
+            yield label, bytes(file)
+
+
+def _touched(ops: Iterable[Op]) -> list[tuple[int, int]]:
+    """(start, end) of where ``ops`` change something, disjoint; a truncation changes all behind."""
+    found: list[tuple[int, int]] = []
+    ranges = (
+        (op[1], sys.maxsize if op[0] == "t" else op[1] + (len(op[2]) if op[0] == "w" else op[2]))
+        for op in ops
+        if op[0] != "b"
+    )
+    for start, end in sorted(ranges):
+        if found and start <= found[-1][1]:
+            found[-1] = found[-1][0], max(end, found[-1][1])
+        else:
+            found.append((start, end))
+    return found
 
 
 def _all_states(
     base: bytes, ops: Sequence[Op], full: int, number: int, cuts: int, seed: int
-) -> Iterator[tuple[str, bytes]]:
+) -> Iterator[tuple[str, bytearray]]:
     dice = random.Random(seed)
     durable = bytes(base)
     for index, epoch in enumerate(epochs(ops)):
@@ -149,7 +172,7 @@ def _all_states(
             yield f"epoch {index}: {_named(chosen, len(epoch))}", _with(durable, epoch, chosen)
         yield from _torn(durable, epoch, cuts, dice, f"epoch {index}: ")
         durable = replay(durable, epoch)
-    yield "end", durable
+    yield "end", bytearray(durable)
 
 
 def _subsets(count: int, full: int, number: int, dice: random.Random) -> Iterator[tuple[int, ...]]:
@@ -170,7 +193,7 @@ def _subsets(count: int, full: int, number: int, dice: random.Random) -> Iterato
 
 def _torn(
     durable: bytes, epoch: Sequence[Op], cuts: int, dice: random.Random, label: str
-) -> Iterator[tuple[str, bytes]]:
+) -> Iterator[tuple[str, bytearray]]:
     for index, op in enumerate(epoch):
         if op[0] != "w":
             continue
@@ -185,10 +208,10 @@ def _torn(
             continue
         before = replay(durable, epoch[:index])
         for name, half in halves:
-            yield f"{label}{index} torn, {name}, alone", replay(durable, [half])
-            yield f"{label}{index} torn, {name}, after", replay(before, [half])
+            yield f"{label}{index} torn, {name}, alone", _replayed(durable, [half])
+            yield f"{label}{index} torn, {name}, after", _replayed(before, [half])
             others = [*epoch[:index], half, *epoch[index + 1 :]]
-            yield f"{label}{index} torn, {name}, with all", replay(durable, others)
+            yield f"{label}{index} torn, {name}, with all", _replayed(durable, others)
 
 
 def states_of_two(
@@ -258,8 +281,8 @@ def _pairs(first: int, second: int, number: int, dice: random.Random) -> Iterato
         yield dice.randrange(first), dice.randrange(second)
 
 
-def _with(durable: bytes, epoch: Sequence[Op], chosen: Sequence[int]) -> bytes:
-    return replay(durable, (epoch[index] for index in chosen))
+def _with(durable: bytes, epoch: Sequence[Op], chosen: Sequence[int]) -> bytearray:
+    return _replayed(durable, (epoch[index] for index in chosen))
 
 
 def _named(chosen: Sequence[int], count: int) -> str:

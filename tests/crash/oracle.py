@@ -165,22 +165,15 @@ class TinyImage:
         if at != end:
             raise Broken("the bitmap directory has another length")
 
-    def _tables(self, l1: tuple[int, ...]) -> Iterator[tuple[int, int, Entries]]:
-        """(L1 index, L1 entry, what its L2 table says)."""
+    def _tables(self, l1: tuple[int, ...]) -> Iterator[tuple[int, int, bytes]]:
+        """(L1 index, L1 entry, its L2 table)."""
         for index, entry in enumerate(l1):
             at = entry & OFFSET
             if at:
                 table = self.file[at : at + self.cluster]
                 if at % 8 or len(table) < self.cluster:
                     raise Broken("an L2 table lies outside of the file")
-                yield index, entry, _entries(table, self.extended)
-
-    def _packed(self, word: int) -> tuple[int, int]:
-        """(offset, bytes) of a compressed entry."""
-        shift = 62 - (self.bits - 8)
-        offset = word & ((1 << shift) - 1)
-        sectors = (word >> shift & ((1 << (self.bits - 8)) - 1)) + 1
-        return offset, sectors * 512 - offset % 512
+                yield index, entry, table
 
     # ---- checking
 
@@ -217,10 +210,10 @@ class TinyImage:
         for block in blocks:
             if block:
                 claim(block, self.cluster, "a refcount block")
-        self._claim_trees(claim, errors)
+        self._claim_trees(claim, counts, errors)
         on_disk = self._refcounts(blocks, errors)
         leaks = 0
-        for cluster in counts.keys() | on_disk.keys():
+        for cluster in {one for one, _ in counts.items() ^ on_disk.items()}:
             found, wanted = on_disk.get(cluster, 0), counts[cluster]
             if found < wanted:
                 errors.append(f"cluster {cluster:#x} has refcount {found} instead of {wanted}")
@@ -241,22 +234,17 @@ class TinyImage:
                 if word & OFFSET:
                     claim(word & OFFSET, self.cluster, "bitmap data")
 
-    def _claim_trees(self, claim, errors: list[str]) -> None:  # type: ignore[no-untyped-def]
+    def _claim_trees(self, claim, counts: Counter[int], errors: list[str]) -> None:  # type: ignore[no-untyped-def]
         for l1 in (self.l1, *(self._words(s[3], s[4], "snapshot L1") for s in self.snapshots)):
-            for _, entry, entries in self._tables(l1):
+            for _, entry, table in self._tables(l1):
                 if (entry & OFFSET) % self.cluster:
                     errors.append(f"L2 table at {entry & OFFSET:#x} is not aligned")
                 claim(entry & OFFSET, self.cluster, "an L2 table")
-                for _, word, _ in entries:
-                    if word & COMPRESSED:
-                        if word & COPIED:
-                            errors.append("COPIED on a compressed cluster")
-                        claim(*self._packed(word), "compressed data")
-                    elif word & OFFSET:
-                        if (word & OFFSET) % self.cluster:
-                            errors.append(f"data at {word & OFFSET:#x} is not aligned")
-                        if not self.external:
-                            claim(word & OFFSET, self.cluster, "data")
+                claims = _claims(table, self.bits, self.extended, self.external)
+                counts.update(claims.clusters)
+                errors.extend(claims.errors)
+                if claims.end > len(self.file) + self.cluster - 1:
+                    errors.append(f"what the table {entry & OFFSET:#x} names lies beyond the end")
 
     def _refcounts(self, blocks: tuple[int, ...], errors: list[str]) -> dict[int, int]:
         found: dict[int, int] = {}
@@ -268,18 +256,16 @@ class TinyImage:
                 errors.append(f"refcount block at {block:#x} is misplaced")
                 continue
             data = self.file[block : block + self.cluster]
-            found.update((index * per + at, value) for at, value in _counts(data, self.order))
+            found.update(_counts(data, self.order, index * per))
         return found
 
     def _check_copied(self, counts: dict[int, int], errors: list[str]) -> None:
-        for _, entry, entries in self._tables(self.l1):
+        for _, entry, table in self._tables(self.l1):
             if bool(entry & COPIED) != (counts.get((entry & OFFSET) >> self.bits, 0) == 1):
                 errors.append(f"COPIED of L1 entry {entry:#x}")
-            for _, word, _ in entries:
-                if word & COMPRESSED or not word & OFFSET or self.external:
-                    continue
-                if bool(word & COPIED) != (counts.get((word & OFFSET) >> self.bits, 0) == 1):
-                    errors.append(f"COPIED of L2 entry {word:#x}")
+            for cluster, copied in _claims(table, self.bits, self.extended, self.external).copied:
+                if copied != (counts.get(cluster, 0) == 1):
+                    errors.append(f"COPIED of the L2 entry for {cluster:#x}")
 
     # ---- what is seen
 
@@ -337,11 +323,7 @@ class TinyImage:
         return digest.hexdigest()
 
     def _contents(self, l1: tuple[int, ...], size: int) -> tuple[str, str]:
-        disk = {
-            at: token
-            for at in range(0, min(size, len(self._backing)), self.cluster)
-            if (token := _token(self._below(at, size)))
-        }
+        disk = dict(_tokens(self._backing[:size], self.cluster))
         beyond = []
         for at, data in self._clusters(l1, size):
             if at >= size:
@@ -355,23 +337,23 @@ class TinyImage:
     def _clusters(self, l1: tuple[int, ...], size: int) -> Iterator[tuple[int, bytes]]:
         """(guest offset, content) of every guest cluster that the tables say something about."""
         per = self.cluster // (16 if self.extended else 8)
-        for index, _, entries in self._tables(l1):
-            for number, word, bitmap in entries:
+        for index, _, table in self._tables(l1):
+            for number, word, bitmap in _entries(table, self.extended):
                 at = (index * per + number) << self.bits
-                yield at, self._cluster(word, bitmap, self._below(at, size) if at < size else b"")
+                yield at, self._cluster(word, bitmap, at, size)
 
     def _below(self, at: int, size: int) -> bytes:
-        return self._backing[at : min(at + self.cluster, size)]
+        return self._backing[at : max(at, min(at + self.cluster, size))]
 
-    def _cluster(self, word: int, bitmap: int, below: bytes) -> bytes:
-        """The guest bytes of one cluster; ``below`` is what is read where nothing is said."""
-        below = below.ljust(self.cluster, b"\0")
+    def _cluster(self, word: int, bitmap: int, guest: int, size: int) -> bytes:
+        """The bytes of one cluster, at ``guest`` of a disk of ``size`` bytes."""
         if word & COMPRESSED:
-            return self._unpack(*self._packed(word))
+            return self._unpack(*_packed(word, self.bits))
         at = word & OFFSET
         source = self._data if self.external else self.file
         data = source[at : at + self.cluster].ljust(self.cluster, b"\0")
         if self.extended:
+            below = self._below(guest, size).ljust(self.cluster, b"\0")
             part = self.cluster // 32
             pieces = []
             for number in range(32):
@@ -385,7 +367,7 @@ class TinyImage:
             return bytes(self.cluster)
         if at or (self.external and word & COPIED):
             return data
-        return below
+        return self._below(guest, size).ljust(self.cluster, b"\0")
 
     def _unpack(self, at: int, length: int) -> bytes:
         return _unpacked(self.file[at : at + length], self.cluster, self.zstd)
@@ -403,9 +385,54 @@ def _entries(table: bytes, extended: bool) -> Entries:
     return tuple((n, word, bits) for n, (word, bits) in enumerate(pairs) if word or bits)
 
 
+class Claims(NamedTuple):
+    """What an L2 table lays claim to: clusters of the file, with the end of the last byte.
+
+    ``copied``: (cluster, COPIED) of each entry that names one as a whole.
+    """
+
+    clusters: tuple[int, ...]
+    end: int
+    copied: tuple[tuple[int, bool], ...]
+    errors: tuple[str, ...]
+
+
 @lru_cache(maxsize=1 << 12)
-def _counts(block: bytes, order: int) -> tuple[tuple[int, int], ...]:
-    """(place, count) of every count that is not 0."""
+def _claims(table: bytes, bits: int, extended: bool, external: bool) -> Claims:
+    clusters: list[int] = []
+    copied: list[tuple[int, bool]] = []
+    errors: list[str] = []
+    last = 0
+    for _, word, _ in _entries(table, extended):
+        if word & COMPRESSED:
+            if word & COPIED:
+                errors.append("COPIED on a compressed cluster")
+            at, length = _packed(word, bits)
+        elif word & OFFSET:
+            at, length = word & OFFSET, 1 << bits
+            if at % length:
+                errors.append(f"data at {at:#x} is not aligned")
+            if external:
+                continue
+            copied.append((at >> bits, bool(word & COPIED)))
+        else:
+            continue
+        clusters.extend(range(at >> bits, ((at + length - 1) >> bits) + 1))
+        last = max(last, at + length)
+    return Claims(tuple(clusters), last, tuple(copied), tuple(errors))
+
+
+def _packed(word: int, bits: int) -> tuple[int, int]:
+    """(offset, bytes) of a compressed entry."""
+    shift = 62 - (bits - 8)
+    offset = word & ((1 << shift) - 1)
+    sectors = (word >> shift & ((1 << (bits - 8)) - 1)) + 1
+    return offset, sectors * 512 - offset % 512
+
+
+@lru_cache(maxsize=1 << 12)
+def _counts(block: bytes, order: int, first: int) -> tuple[tuple[int, int], ...]:
+    """(cluster, count) of every count that is not 0; ``first``: the cluster of the first one."""
     if order >= 3:
         width = 1 << order >> 3
         values = [int.from_bytes(block[at : at + width]) for at in range(0, len(block), width)]
@@ -414,13 +441,20 @@ def _counts(block: bytes, order: int) -> tuple[tuple[int, int], ...]:
         values = [
             byte >> shift & ((1 << bits) - 1) for byte in block for shift in range(0, 8, bits)
         ]
-    return tuple((place, value) for place, value in enumerate(values) if value)
+    return tuple((cluster, value) for cluster, value in enumerate(values, first) if value)
 
 
 @lru_cache(maxsize=1 << 14)
 def _token(data: bytes) -> str:
     """Stands for the bytes of a guest cluster; "" for zeros."""
     return _digest(data.rstrip(b"\0")) if any(data) else ""
+
+
+@lru_cache(maxsize=16)
+def _tokens(disk: bytes, cluster: int) -> tuple[tuple[int, str], ...]:
+    """(offset, token) of the clusters of a flat disk that are not zeros."""
+    pieces = ((at, _token(disk[at : at + cluster])) for at in range(0, len(disk), cluster))
+    return tuple((at, token) for at, token in pieces if token)
 
 
 def _digest(data: bytes) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from qcowtui.samples.builder import ImageBuilder
@@ -28,6 +28,7 @@ class Variant:
     large: bool = False
 
 
+@cache
 def build(
     bits: int = 9,
     *,
@@ -90,7 +91,7 @@ BELOW: Mapping[bytes, bytes] = {
 }
 
 
-@lru_cache
+@cache
 def _external(raw: str) -> tuple[bytes, bytes]:
     """An image that qemu-img made with an external data file, and that file."""
     with tempfile.TemporaryDirectory() as folder:
@@ -102,7 +103,7 @@ def _external(raw: str) -> tuple[bytes, bytes]:
         return path.read_bytes(), (where / "data.raw").read_bytes()
 
 
-@lru_cache
+@cache
 def _encrypted() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "image.qcow2"
