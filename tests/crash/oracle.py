@@ -348,7 +348,7 @@ class TinyImage:
     def _cluster(self, word: int, bitmap: int, guest: int, size: int) -> bytes:
         """The bytes of one cluster, at ``guest`` of a disk of ``size`` bytes."""
         if word & COMPRESSED:
-            return self._unpack(*_packed(word, self.bits))
+            return self._unpack(*packed(word, self.bits))
         at = word & OFFSET
         source = self._data if self.external else self.file
         data = source[at : at + self.cluster].ljust(self.cluster, b"\0")
@@ -407,7 +407,7 @@ def _claims(table: bytes, bits: int, extended: bool, external: bool) -> Claims:
         if word & COMPRESSED:
             if word & COPIED:
                 errors.append("COPIED on a compressed cluster")
-            at, length = _packed(word, bits)
+            at, length = packed(word, bits)
         elif word & OFFSET:
             at, length = word & OFFSET, 1 << bits
             if at % length:
@@ -422,7 +422,7 @@ def _claims(table: bytes, bits: int, extended: bool, external: bool) -> Claims:
     return Claims(tuple(clusters), last, tuple(copied), tuple(errors))
 
 
-def _packed(word: int, bits: int) -> tuple[int, int]:
+def packed(word: int, bits: int) -> tuple[int, int]:
     """(offset, bytes) of a compressed entry."""
     shift = 62 - (bits - 8)
     offset = word & ((1 << shift) - 1)

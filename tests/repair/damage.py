@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from tests.crash.oracle import COMPRESSED, COPIED, OFFSET
+from tests.crash.oracle import COMPRESSED, COPIED, OFFSET, packed
 from tests.support.images import noise
 
 from .poking import BITMAPS, ZERO_FLAG, Entry, NotHere, Poked
@@ -299,7 +299,7 @@ def _(p: Poked) -> None:
 
 @_damage("compressed data is garbage", "L2", _PACKED)
 def _(p: Poked) -> None:
-    at, length = p.seen._packed(_middle(p.packed()).word)
+    at, length = packed(_middle(p.packed()).word, p.seen.bits)
     p.file[at : at + min(length, 40)] = noise(2, min(length, 40))
 
 

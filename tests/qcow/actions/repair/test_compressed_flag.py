@@ -9,6 +9,7 @@ import pytest
 from qcow.actions.repair import RepairImage
 from qcow.edit.apply import apply
 from qcow.errors import EditRefused
+from tests.crash.oracle import packed
 from tests.repair.poking import Entry, Poked
 from tests.support.edited import contents, copied
 from tests.support.poking import make
@@ -81,7 +82,7 @@ def test_damaged_data_is_given_up_by_choice(tmp_path: Path, options: str) -> Non
     poked = Poked(image.read_bytes())
     # QEMU packs them in any order: not the one at the start of a cluster, as plain ones lie.
     entry = next(entry for entry in poked.packed() if entry.word & 0xFFFF)
-    at, _ = poked.seen._packed(entry.word)
+    at, _ = packed(entry.word, poked.seen.bits)
     poked.file[at : at + 8] = b"\xff" * 8
     image.write_bytes(poked.file)
     assert offered(image) == {"l2-compressed-damaged": None}
