@@ -7,6 +7,8 @@ import time
 
 from hypothesis import HealthCheck, settings
 
+import tests.support.shared  # noqa: F401  (makes the folder that workers share)
+
 settings.register_profile(
     "qcowtui", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
 )

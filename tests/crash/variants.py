@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -11,6 +10,7 @@ from pathlib import Path
 from qcowtui.samples.builder import ImageBuilder
 from tests.support.images import noise, pattern
 from tests.support.qemu import create_encrypted, qemu_img, qemu_io, with_key
+from tests.support.shared import once
 
 
 @dataclass(frozen=True)
@@ -94,24 +94,26 @@ BELOW: Mapping[bytes, bytes] = {
 @cache
 def _external(raw: str) -> tuple[bytes, bytes]:
     """An image that qemu-img made with an external data file, and that file."""
-    with tempfile.TemporaryDirectory() as folder:
-        where = Path(folder)
-        path = where / "image.qcow2"
+
+    def make(folder: Path) -> None:
         options = f"cluster_size=512,data_file=data.raw,data_file_raw={raw}"
-        qemu_img("create", "-q", "-f", "qcow2", "-o", options, path.name, "51200", cwd=where)
-        qemu_io(path, *_WRITES, cwd=where)
-        return path.read_bytes(), (where / "data.raw").read_bytes()
+        qemu_img("create", "-q", "-f", "qcow2", "-o", options, "image", "51200", cwd=folder)
+        qemu_io(folder / "image", *_WRITES, cwd=folder)
+
+    made = once(f"external-{raw}", make)
+    return (made / "image").read_bytes(), (made / "data.raw").read_bytes()
 
 
 @cache
 def _encrypted() -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "image.qcow2"
+    def make(folder: Path) -> None:
+        path = folder / "image"
         create_encrypted(path, "409600", "cluster_size=4096")
         qemu_io(path, *_WRITES, key="luks")
         qemu_img("snapshot", "-c", "s0", *with_key(path))
         qemu_io(path, "write -P 99 8192 16k", key="luks")
-        return path.read_bytes()
+
+    return (once("encrypted", make) / "image").read_bytes()
 
 
 _WRITES = tuple(f"write -P {number} {number * 3584} 1k" for number in range(1, 12))

@@ -1,9 +1,8 @@
-"""Images on demand: each is built once, by whichever test worker needs it first."""
+"""Images on demand."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,9 +11,8 @@ import pytest
 
 from tests.oracle.catalogue.base import Variant
 from tests.oracle.variants import VARIANTS
+from tests.support.shared import once
 
-#: Opens the image of a variant; the same file for every test of the run, never to be written.
-ImageOf = Callable[[Variant], Path]
 ByName = Callable[[str], Path]
 
 
@@ -29,41 +27,15 @@ def _settle(folder: Path) -> None:
                 os.close(fd)
 
 
-@pytest.fixture(scope="session")
-def variant_image(
-    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> ImageOf:
-    """``variant_image(variant)`` is the path of that variant's image.
+def image_of(variant: Variant) -> Path:
+    """The image of a variant; the same file for every test of the run, never to be written."""
 
-    The workers of one run share a folder without a lock: each builds in a folder of its own and
-    renames it into place; who comes second throws its copy away.
-    """
-    own = tmp_path_factory.mktemp("building")
-    base = tmp_path_factory.getbasetemp()
-    is_worker = hasattr(request.config, "workerinput")
-    shared = (base.parent if is_worker else base) / "variants"
-    shared.mkdir(exist_ok=True)
-    known: dict[str, Path] = {}
+    def make(folder: Path) -> None:
+        (folder / "image-is").write_text(str(variant.build(folder).relative_to(folder)))
+        _settle(folder)
 
-    def image(variant: Variant) -> Path:
-        if variant.name in known:
-            return known[variant.name]
-        place = shared / variant.name
-        pointer = place / "image-is"
-        if not pointer.exists():
-            folder = own / variant.name
-            folder.mkdir()
-            relative = variant.build(folder).relative_to(folder)
-            (folder / "image-is").write_text(str(relative))
-            _settle(folder)
-            try:
-                folder.rename(place)
-            except OSError:  # another worker was faster
-                shutil.rmtree(folder)
-        known[variant.name] = place / pointer.read_text()
-        return known[variant.name]
-
-    return image
+    place = once(f"variant-{variant.name}", make)
+    return place / (place / "image-is").read_text()
 
 
 @pytest.fixture
@@ -74,20 +46,20 @@ def variant(request: pytest.FixtureRequest) -> Variant:
 
 
 @pytest.fixture
-def image(variant: Variant, variant_image: ImageOf, monkeypatch: pytest.MonkeyPatch) -> Path:
+def image(variant: Variant, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The image of ``variant``, its folder the current one (QEMU looks there for data files)."""
-    path = variant_image(variant)
+    path = image_of(variant)
     monkeypatch.chdir(path.parent)
     return path
 
 
 @pytest.fixture
-def by_name(variant_image: ImageOf, monkeypatch: pytest.MonkeyPatch) -> ByName:
+def by_name(monkeypatch: pytest.MonkeyPatch) -> ByName:
     """``by_name("written")`` is the image of that variant; its folder becomes the current one."""
     known = {variant.name: variant for variant in VARIANTS}
 
     def image(name: str) -> Path:
-        path = variant_image(known[name])
+        path = image_of(known[name])
         monkeypatch.chdir(path.parent)
         return path
 

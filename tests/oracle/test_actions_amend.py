@@ -19,7 +19,7 @@ from qcow.image.image import Image
 from qcow.layout.header import Header
 from tests.support.edited import apply_as_planned, assert_sound, contents, copied, info
 from tests.support.images import patch
-from tests.support.qemu import create_encrypted, qemu_img, qemu_io, with_key
+from tests.support.qemu import create_encrypted, guest_bytes, qemu_img, qemu_io, with_key
 
 pytestmark = pytest.mark.oracle
 
@@ -60,9 +60,7 @@ def _same_as_qemu(ours: Path, **options: str | int | bool) -> Plan:
     _by_qemu(theirs, **options)
     assert_sound(ours)
     assert info(ours) == info(theirs)
-    assert contents(ours) == contents(theirs)
-    if "size" not in options:
-        assert contents(ours) == before
+    assert contents(ours) == (contents(theirs) if "size" in options else before)
     return made
 
 
@@ -86,16 +84,14 @@ def _extensions(path: Path) -> list[tuple[int, bytes]]:
 def test_refcount_widths_each_to_each(tmp_path: Path, old: int, cluster: str) -> None:
     path = _image(tmp_path, f"refcount_bits={old}", f"cluster_size={cluster}", size="700k")
     qemu_io(path, "write -P 1 0 300k", "write -P 2 400k 100k")
-    expected = contents(path)
+    expected, said = guest_bytes(path), info(path)
     for new in _WIDTHS:
         ours = copied(path, "ours.qcow2")
         _amend(ours, refcount_bits=new)
         assert_sound(ours)
-        assert contents(ours) == expected
-        assert info(ours) == info(path) | {
-            "format-specific": info(ours)["format-specific"],
-        }
-        assert info(ours)["format-specific"]["data"]["refcount-bits"] == new
+        assert guest_bytes(ours) == expected
+        said["format-specific"]["data"]["refcount-bits"] = new
+        assert info(ours) == said
 
 
 @pytest.mark.parametrize(

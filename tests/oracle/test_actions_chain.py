@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from qcow.edit.plan import Plan
 from qcow.storage.gate import Gate
 from tests.support.images import qemu_check
 from tests.support.qemu import guest_bytes, qemu_img, qemu_io
+from tests.support.shared import once
 
 pytestmark = pytest.mark.oracle
 
@@ -75,9 +77,21 @@ def _io(folder: Path, name: str, *commands: str, fmt: str = "qcow2") -> None:
     qemu_io(Path(name), *commands, fmt=fmt, cwd=folder)
 
 
-def build(folder: Path, case: Case) -> Path:
-    """The chain of ``case``; data, zeros, compressed clusters, and parts of clusters."""
-    folder.mkdir()
+def build(folder: Path, case: Case, *, bases: bool = False) -> Path:
+    """The chain of ``case`` in a new folder; ``bases``: with those of NEW_BASES beside it."""
+
+    def make(shared: Path) -> None:
+        _build(shared, case)
+        if bases:
+            _add_bases(shared)
+
+    made = once(f"chain-{case.name}-{bases}", make)
+    subprocess.run(["cp", "-r", made, folder], check=True)  # keeps the holes
+    return folder / "vm.qcow2"
+
+
+def _build(folder: Path, case: Case) -> None:
+    """Data, zeros, compressed clusters, and parts of clusters."""
     fmt = "raw" if case.raw else "qcow2"
     if case.three:
         _create(folder, "low", "8M", "")
@@ -97,7 +111,6 @@ def build(folder: Path, case: Case) -> Path:
     packed = "2M" if "cluster_size=2M" in case.overlay else "512k"
     _io(folder, "vm.qcow2", f"write -q -c -P 0x77 4M {packed}")
     _io(folder, "vm.qcow2", *writes, "write -q -P 5 5631k 1k")
-    return folder / "vm.qcow2"
 
 
 @pytest.fixture
@@ -160,8 +173,9 @@ def test_commit(case: Case, drop: bool, twins: Any, monkeypatch: pytest.MonkeyPa
     bases = [vm.with_name("base") for vm in (ours, theirs)]
     _assert_clean(ours, *([] if case.raw else bases[:1]))
     assert _disk(ours) == _disk(theirs) == disk
-    assert _disk(bases[0], fmt) == _disk(bases[1], fmt)
-    assert _disk(bases[0], fmt)[: len(disk)] == disk
+    committed = _disk(bases[0], fmt)
+    assert committed == _disk(bases[1], fmt)
+    assert committed[: len(disk)] == disk
     if case.snapshots and not case.raw:
         assert _disk(bases[0], snapshot="s") == _disk(bases[1], snapshot="s")
     if "data_file_raw" in case.base:
@@ -205,8 +219,7 @@ def _pairs() -> list[tuple[Case, str]]:
 
 @pytest.mark.parametrize(("case", "new"), _pairs(), ids=lambda one: getattr(one, "name", one))
 def test_rebase(case: Case, new: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ours = build(tmp_path / "ours", case)
-    _add_bases(ours.parent)
+    ours = build(tmp_path / "ours", case, bases=True)
     shutil.copytree(tmp_path / "ours", tmp_path / "qemu")
     theirs, disk = tmp_path / "qemu" / "vm.qcow2", _disk(ours)
     fmt = "raw" if new == "raw" else "qcow2"
@@ -231,8 +244,7 @@ def test_flatten(case: Case, twins: Any, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_rebase_of_an_image_without_a_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ours = build(tmp_path / "ours", Case("plain"))
-    _add_bases(ours.parent)
+    ours = build(tmp_path / "ours", Case("plain"), bases=True)
     _create(ours.parent, "alone.qcow2", "6M", "")
     _io(ours.parent, "alone.qcow2", "write -q -P 3 1M 100k")
     shutil.copytree(tmp_path / "ours", tmp_path / "qemu")
@@ -267,7 +279,9 @@ def test_commit_to_a_layer_by_name(
 
 @pytest.mark.parametrize("version", ["0.10", "1.1"])
 def test_relink(version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ours = build(tmp_path / "ours", Case("any", overlay=f"compat={version}"))
+    ours = build(
+        tmp_path / "ours", Case(f"overlay of version {version}", overlay=f"compat={version}")
+    )
     base = ours.with_name("base")
     (ours.parent / "a folder").mkdir()
     longer = Path("a folder") / ("base under a longer name " * 8)

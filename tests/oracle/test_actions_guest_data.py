@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from contextlib import chdir
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from qcow.storage.gate import Gate, Policy
 from tests.support.images import noise, qemu_check
 from tests.support.live import nbd_server
 from tests.support.qemu import guest_bytes, qemu_img, qemu_io, run
+from tests.support.shared import once
 
 pytestmark = pytest.mark.oracle
 
@@ -76,8 +77,7 @@ KINDS = (
 each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 
 
-def build(folder: Path, kind: Kind) -> Path:
-    folder.mkdir()
+def build(kind: Kind, folder: Path) -> None:
     image = folder / "image"
     chosen = ["-o", kind.options] if kind.options else []
     if kind.backing:
@@ -99,31 +99,14 @@ def build(folder: Path, kind: Kind) -> Path:
         qemu_img("bitmap", "--add", "-g", "512", image, "fine")
         qemu_io(image, "write -P 6 128k 5000")
         qemu_img("bitmap", "--add", "--disable", image, "off")
-    return image
-
-
-@pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Kind], Path]:
-    """The folder with the image of a kind, made once a worker."""
-    base = tmp_path_factory.mktemp("kinds")
-    known: dict[str, Path] = {}
-
-    def folder(kind: Kind) -> Path:
-        if kind.name not in known:
-            known[kind.name] = build(base / kind.name, kind).parent
-        return known[kind.name]
-
-    return folder
 
 
 @pytest.fixture
-def pair(
-    tmp_path: Path, built: Callable[[Kind], Path], kind: Kind, monkeypatch: pytest.MonkeyPatch
-) -> tuple[Path, Path]:
+def pair(tmp_path: Path, kind: Kind, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
     """Two copies of the image of ``kind``: (ours, QEMU's)."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     for name in ("ours", "theirs"):
-        shutil.copytree(built(kind), tmp_path / name)
+        shutil.copytree(once(f"kind-{kind.name}", partial(build, kind)), tmp_path / name)
     return tmp_path / "ours" / "image", tmp_path / "theirs" / "image"
 
 
@@ -213,12 +196,14 @@ RANGES = (
 @each_kind
 def test_write(pair: tuple[Path, Path], kind: Kind) -> None:
     ours, theirs = pair
+    commands = []
     for number, (offset, length) in enumerate(RANGES):
         data = noise(number, length)
-        (theirs.parent / "pattern").write_bytes(data)
+        (theirs.parent / f"pattern-{number}").write_bytes(data)
+        commands.append(f"write -s pattern-{number} {offset} {length}")
         carry_out(ours, Write(offset, length, BytesSource(data)))
-        qemu_io(theirs, f"write -s pattern {offset} {length}", cwd=theirs.parent)
         assert content(ours)[offset : offset + length] == data
+    qemu_io(theirs, *commands, cwd=theirs.parent)
     assert_alike(ours, theirs, kind)
     carry_out(ours, Write(0, SIZE, BytesSource(noise(9, SIZE))))
     assert content(ours) == noise(9, SIZE)
@@ -231,7 +216,7 @@ def test_zero(pair: tuple[Path, Path], kind: Kind, keep: bool) -> None:
     flag = "" if keep else "-u "
     for offset, length in RANGES:
         carry_out(ours, Zero(((offset, length),), keep_allocation=keep))
-        qemu_io_unmapping(theirs, f"write -z {flag}{offset} {length}")
+    qemu_io_unmapping(theirs, *(f"write -z {flag}{offset} {length}" for offset, length in RANGES))
     assert_alike(ours, theirs, kind)
     carry_out(ours, Zero(((1000, 5000), (0, SIZE)), keep_allocation=keep))
     assert content(ours) == bytes(SIZE)
@@ -279,12 +264,13 @@ def test_resize(pair: tuple[Path, Path], kind: Kind) -> None:
     for size in SIZES:
         carry_out(ours, Resize(size, shrink=True, force=True))
         qemu_img("resize", "-q", "--shrink", "image", str(size), cwd=theirs.parent)
-        assert len(content(ours)) == size
+        disk = content(ours)
+        assert len(disk) == size
         # QEMU leaves old data in the last cluster when it shrinks, and shows it when it grows.
         if size != SIZES[-1]:
-            assert content(ours) == content(theirs)
+            assert disk == content(theirs)
             assert told(ours) == told(theirs)
-    assert content(ours)[128 * K :] == bytes(72 * K)
+    assert disk[128 * K :] == bytes(72 * K)
     if kind.snapshots:
         with open_image(ours) as image:
             assert isinstance(image, Image)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from functools import lru_cache, partial
 from pathlib import Path
 
 from tests.crash.variants import VARIANTS, Variant
 from tests.support.qemu import qemu_img, qemu_io
+from tests.support.shared import once
 
 #: By the names of the crash tests; encrypted ones and external data files have their own tests.
 _BUILT = (
@@ -27,13 +27,16 @@ _BUILT = (
 
 
 @lru_cache
-def _by_qemu(options: str, size: str, snapshots: int, packed: bool, bitmap: bool) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "image.qcow2"
+def _by_qemu(
+    name: str, options: str, size: str, snapshots: int, packed: bool, bitmap: bool
+) -> bytes:
+    def make(folder: Path) -> None:
+        path = folder / "image"
         qemu_img("create", "-q", "-f", "qcow2", "-o", options, path, size)
-        qemu_io(path, *(f"write -P {n + 1} {n * 97}k 60k" for n in range(8)))
+        written = [f"write -P {n + 1} {n * 97}k 60k" for n in range(8)]
         if packed:
-            qemu_io(path, *(f"write -c -P {n + 40} {1024 + n * 64}k 64k" for n in range(4)))
+            written += (f"write -c -P {n + 40} {1024 + n * 64}k 64k" for n in range(4))
+        qemu_io(path, *written)
         if bitmap:
             qemu_img("bitmap", "--add", "-g", "64k", path, "dirty")
         for number in range(snapshots):
@@ -41,13 +44,14 @@ def _by_qemu(options: str, size: str, snapshots: int, packed: bool, bitmap: bool
             qemu_io(path, f"write -P {200 + number} {number * 150}k 70k")
         if "0.10" not in options:
             qemu_io(path, "write -z 256k 128k")
-        return path.read_bytes()
+
+    return (once(name, make) / "image").read_bytes()
 
 
 def _qemu(
     name: str, options: str, size: str, snapshots: int, *, packed: bool = True, bitmap: bool = False
 ) -> Variant:
-    return Variant(name, partial(_by_qemu, options, size, snapshots, packed, bitmap))
+    return Variant(name, partial(_by_qemu, name, options, size, snapshots, packed, bitmap))
 
 
 IMAGES: tuple[Variant, ...] = (

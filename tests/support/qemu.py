@@ -5,17 +5,23 @@ Nothing here looks for the programs first: a test that needs them fails when the
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from .shared import once
+
 #: The secret every encrypted test image is made with (LUKS passphrase, first 16 bytes for AES).
 SECRET = "look-into-qcow2"
 _SECRET_ID = "sec0"
+#: The size of the disk that encrypted images are made with.
+_ENCRYPTED = "1M"
 _TIMEOUT = 120
 
 Argument = str | Path
@@ -69,16 +75,26 @@ def secret_object() -> tuple[str, str]:
 
 
 def create_encrypted(path: Path, size: str, *options: str, kind: str = "luks") -> None:
-    """An encrypted image (``kind``: luks or aes) with a key derivation cheap enough for tests."""
+    """An encrypted image (``kind``: luks or aes).
+
+    QEMU takes two seconds to find out how many iterations of the key derivation LUKS is to have;
+    images with the same ``options`` share what it found, and their key.
+    """
     choices = [f"encrypt.format={kind}", f"encrypt.key-secret={_SECRET_ID}", *options]
     if kind == "luks":
         choices.append("encrypt.iter-time=10")
-    command = (
-        "create", "-q", "-f", "qcow2", *secret_object(), "-o", ",".join(choices), path, size
-    )  # fmt: skip
+    name = hashlib.sha256(repr(choices).encode()).hexdigest()
+    made = once(name, lambda folder: _encrypted(folder / "image", ",".join(choices)))
+    shutil.copyfile(made / "image", path)
+    if size != _ENCRYPTED:
+        qemu_img("resize", "-q", "--shrink", *with_key(path, kind), size)
+
+
+def _encrypted(path: Path, choices: str) -> None:
+    create = ("create", "-q", "-f", "qcow2", *secret_object(), "-o", choices, path, _ENCRYPTED)
     # QEMU times its key derivation, which fails now and then where the clock is coarse.
     for _ in range(20):
-        done = qemu_img(*command, check=False)
+        done = qemu_img(*create, check=False)
         if b"accurate CPU usage" not in done.stderr:
             break
         path.unlink(missing_ok=True)
